@@ -1,0 +1,1 @@
+"""The messenger: vault, outbox, link to the relay, and its three faces."""

@@ -1,0 +1,1 @@
+"""The contract between client and relay. Pure: no I/O, no threads, no clock."""

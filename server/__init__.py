@@ -1,0 +1,1 @@
+"""The relay: publishes keys, forwards public messages, keeps sealed envelopes."""
