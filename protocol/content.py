@@ -43,8 +43,8 @@ class Content(Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     kind: Annotated[int, Meta(ge=0, lt=256)]
     id: MessageId
     to: Annotated[str, Meta(max_length=limits.NAME_MAX_CHARS)]
-    seq: Annotated[int, Meta(ge=0, lt=2**63)]  # from 1 in each conversation; 0: not counted
-    sent_ms: Annotated[int, Meta(ge=0, lt=2**63)]
+    seq: Annotated[int, Meta(ge=0, le=2**63 - 1)]  # from 1 in each conversation; 0: not counted
+    sent_ms: Annotated[int, Meta(ge=0, le=2**63 - 1)]
     head: Annotated[bytes, Meta(max_length=128)]  # reserved: the sender's signed tree head
     body: Annotated[bytes, Meta(max_length=limits.ENVELOPE_MAX_BYTES)]
 

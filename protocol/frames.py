@@ -1,4 +1,4 @@
-"""Frames: u32 length ‖ body, big-endian (docs/protocol.md §6). Bounded, and linear in what arrives."""
+"""Frames: u32 length ‖ body, big-endian (docs/protocol.md §6). Bounded and linear."""
 
 from struct import Struct
 
@@ -19,8 +19,8 @@ def encode_frame(body: bytes) -> bytes:
 class FrameDecoder:
     """Cuts a stream of bytes into frames' bodies.
 
-    Holds at most one unfinished frame: `max_body_bytes` and a header. The bound may be raised when a
-    stranger has become a user.
+    Holds at most one unfinished frame: `max_body_bytes` and a header. The bound may be raised when
+    a stranger has become a user.
     """
 
     __slots__ = ("_buffer", "max_body_bytes")
@@ -37,8 +37,8 @@ class FrameDecoder:
     def feed(self, data: bytes) -> list[bytes]:
         """Take what arrived; return the bodies that it completes.
 
-        Raises ProtocolError (BAD_FRAME for an empty frame, FRAME_TOO_LARGE) as soon as a length shows
-        it; the connection cannot be read on after that.
+        Raises ProtocolError (BAD_FRAME for an empty frame, FRAME_TOO_LARGE) as soon as a length
+        shows it; the connection cannot be read on after that.
         """
         buffer = self._buffer
         buffer += data
@@ -51,7 +51,7 @@ class FrameDecoder:
             if length > self.max_body_bytes:
                 raise ProtocolError(
                     ErrorCode.FRAME_TOO_LARGE,
-                    f"A frame of {length} bytes came; at most {self.max_body_bytes} are taken here.",
+                    f"A frame of {length} bytes came; at most {self.max_body_bytes} are taken.",
                 )
             end = offset + HEADER_BYTES + length
             if end > size:

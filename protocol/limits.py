@@ -1,7 +1,7 @@
 """Every number that the wire knows, with its reason.
 
-Sizes are in bytes, times in seconds unless the name says otherwise. What an admin may change lives in
-the relay's configuration; its defaults are here, so that client, relay and documentation agree.
+Sizes are in bytes, times in seconds unless the name says otherwise. What an admin may change lives
+in the relay's configuration; its defaults are here, so that client, relay and documents agree.
 """
 
 from typing import Final

@@ -25,7 +25,7 @@ def check_user(name: str) -> str:
     """Return `name` if it is a user's name, else raise BadName."""
     if USER_PATTERN.fullmatch(name) is None:
         raise BadName(
-            "A user name has 2 to 32 characters: a-z, 0-9, _ and -, beginning with a letter or digit."
+            "A user name has 2 to 32 characters: a-z, 0-9, _ and -, a letter or digit first."
         )
     return name
 
@@ -34,7 +34,7 @@ def check_room(name: str) -> str:
     """Return `name` if it is a room's name, else raise BadName."""
     if ROOM_PATTERN.fullmatch(name) is None:
         raise BadName(
-            "A room is # and 2 to 32 characters: a-z, 0-9, _ and -, beginning with a letter or digit."
+            "A room is # and 2 to 32 characters: a-z, 0-9, _ and -, a letter or digit first."
         )
     return name
 
