@@ -23,7 +23,7 @@ from tests.crypto.vector_conversations import (
     described,
     device_json,
 )
-from tests.crypto.vector_refusals import first_messages, later_messages, prekeys
+from tests.crypto.vector_refusals import entries, first_messages, later_messages, prekeys
 
 SOURCE = "the literal transcription of docs/protocol.md in tests/crypto/literal.py"
 
@@ -179,6 +179,7 @@ def all_vectors() -> dict[str, Json]:
         "refused_first_messages": first_messages(recorder),
         "refused_later_messages": later_messages(recorder),
         "refused_prekeys": prekeys(recorder),
+        "refused_entries": entries(),
     }
     vectors = {name: {"source": SOURCE} | vector for name, vector in vectors.items()}
     vectors[ENCAPSULATIONS.stem] = {

@@ -220,6 +220,25 @@ def test_a_names_life_is_replayed() -> None:
         assert hasher.root().hex() == case["output"]["root"]
 
 
+@pytest.mark.parametrize("name", read("refused_entries")["valid"])
+def test_the_histories_that_the_refused_entries_follow_are_good(name: str) -> None:
+    vector = read("refused_entries")
+    entries = [unhex(entry) for entry in vector["valid"][name]]
+    account = keylog.replay(entries, unhex(vector["log_public"]))
+    assert account.next_number == len(entries)
+
+
+@pytest.mark.parametrize("case", read("refused_entries")["cases"], ids=lambda case: case["name"])
+def test_bad_entries_are_refused(case: dict[str, Any]) -> None:
+    log_public = unhex(read("refused_entries")["log_public"])
+    *before, bad = (keylog.Entry.decode(unhex(entry)) for entry in case["entries"])
+    assert case["expected"] == "BadEntry"
+    with pytest.raises(keylog.BadEntry):
+        keylog.replay([entry.encode() for entry in [*before, bad]], log_public)
+    if before:
+        keylog.replay([entry.encode() for entry in before], log_public)
+
+
 @pytest.mark.parametrize("case", cases("key_log", "tree"))
 def test_tree_root(case: Case) -> None:
     assert keylog.tree_root([unhex(leaf) for leaf in case["leaves"]]).hex() == case["output"]

@@ -11,6 +11,7 @@ from tests.crypto.vector_conversations import (
     MADE_MS,
     RELAY_ID,
     Change,
+    Drawer,
     Json,
     Recorder,
     Stage,
@@ -241,3 +242,86 @@ def prekeys(encapsulate: Recorder) -> Json:
     for name, key in REFUSED_KEYS.items():
         case(name, 1, 8, soon, key, signed(1, 8, soon, key))
     return {"identity": bob.ID.hex(), "now_ms": late, "cases": cases}
+
+
+def entries() -> Json:
+    """Histories of one name whose last entry the log's rules do not allow."""
+    draw = Drawer("refusals of an entry")
+    log_seed = draw("log key", 32)
+    log_public = slow.ed25519_public(log_seed)
+    relay = literal.H(log_public)
+    one, two, three = (Device.make(relay, "ada", n, draw) for n in (1, 2, 3))
+    again = Device.make(relay, "ada", 2, draw)
+    abroad = Device.make(literal.H(b"another relay"), "ada", 2, draw)
+    bob = Device.make(relay, "bob", 2, draw)
+    create, add, revoke, reset = 1, 2, 3, 4
+
+    def entry(
+        before: list[bytes],
+        op: int,
+        device: Device,
+        signer: int,
+        seed: bytes,
+        n: int | None = None,
+        prev: bytes | None = None,
+        sigID: bytes | None = None,
+    ) -> bytes:
+        unsigned = literal.entry_unsigned(
+            op,
+            device.name,
+            len(before) if n is None else n,
+            (literal.H(before[-1]) if before else bytes(32)) if prev is None else prev,
+            MADE_MS,
+            device.ID,
+            sigID or device.sign(literal.identity_payload(device.ID)),
+            signer,
+        )
+        return unsigned + slow.ed25519_sign(seed, unsigned)
+
+    by_one, by_two, by_log = one.iks_seed, two.iks_seed, log_seed
+    new = [entry([], create, one, 1, by_one)]
+    pair = [*new, entry(new, add, two, 1, by_one)]
+    left = [*pair, entry(pair, revoke, two, 1, by_one)]
+    closed = [*new, entry(new, revoke, one, 1, by_one)]
+    begun = [*new, entry(new, reset, two, 0, by_log)]
+    valid = {"new": new, "pair": pair, "left": left, "closed": closed, "begun": begun}
+    good = pair[1]
+    refused: dict[str, list[bytes]] = {
+        "begins with add-device": [entry([], add, one, 1, by_one)],
+        "begins at 1": [entry([], create, one, 1, by_one, n=1)],
+        "begins after something": [entry([], create, one, 1, by_one, prev=literal.H(b""))],
+        "created by the log key": [entry([], create, one, 0, by_log)],
+        "created by another key": [entry([], create, one, 1, by_two)],
+        "created with another's sigID": [
+            entry([], create, one, 1, by_one, sigID=two.sign(literal.identity_payload(one.ID)))
+        ],
+        "created twice": [*new, entry(new, create, two, 2, by_two)],
+        "a number left out": [*new, entry(new, add, two, 1, by_one, n=2)],
+        "a number again": [*new, entry(new, add, two, 1, by_one, n=0)],
+        "another past": [*new, entry(new, add, two, 1, by_one, prev=bytes(32))],
+        "added by itself": [*new, entry(new, add, two, 2, by_two)],
+        "added by the log key": [*new, entry(new, add, two, 0, by_log)],
+        "added by a device that is not live": [*left, entry(left, add, three, 2, by_two)],
+        "a revoked device's number": [*left, entry(left, add, again, 1, by_one)],
+        "a live device's number": [*pair, entry(pair, add, again, 1, by_one)],
+        "signature tampered": [*new, good[:-1] + bytes([good[-1] ^ 1])],
+        "signed by another device's key": [*pair, entry(pair, add, three, 1, by_two)],
+        "an identity of another relay": [*new, entry(new, add, abroad, 1, by_one)],
+        "an entry of another name": [*new, entry(new, add, bob, 1, by_one)],
+        "revoked twice": [*left, entry(left, revoke, two, 1, by_one)],
+        "revoked with other keys": [*pair, entry(pair, revoke, again, 1, by_one)],
+        "reset by a device": [*pair, entry(pair, reset, three, 1, by_one)],
+        "reset to a live device": [*pair, entry(pair, reset, two, 0, by_log)],
+        "signed by a device older than the reset": [*begun, entry(begun, add, three, 1, by_one)],
+        "after the last revoke": [*closed, entry(closed, add, two, 1, by_one)],
+        "a reset after the last revoke": [*closed, entry(closed, reset, two, 0, by_log)],
+    }
+    return {
+        "log_public": log_public.hex(),
+        "valid": {name: [each.hex() for each in history] for name, history in valid.items()},
+        "cases": [
+            {"name": name, "source": "docs/protocol.md §7", "expected": "BadEntry"}
+            | {"entries": [each.hex() for each in history]}
+            for name, history in refused.items()
+        ],
+    }
