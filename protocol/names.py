@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from ipaddress import IPv6Address
 from typing import Final
 
 USER_PATTERN: Final = re.compile(r"[a-z0-9][a-z0-9_-]{1,31}")
@@ -43,17 +44,25 @@ def skeleton(name: str) -> str:
     """What `name` looks like: two names with one skeleton are too alike to tell apart.
 
     Digits and letters fold before pairs, so that "rn" and "m", "vv" and "w" meet whatever
-    stands between their parts.
+    stands between their parts. A w is taken apart first: "vw", "wv" and "vvv" are one.
     """
     folded = name.replace("_", "").replace("-", "").replace("0", "o").replace("1", "l")
-    return folded.replace("rn", "m").replace("vv", "w")
+    return folded.replace("rn", "m").replace("w", "vv").replace("vv", "w")
+
+
+def _loose_skeleton(name: str) -> str:
+    """The skeleton for a name with a 1 in it, which may stand for an i as well as for an l."""
+    return skeleton(name.replace("i", "l"))
 
 
 _RESERVED_SKELETONS: Final = frozenset(skeleton(name) for name in RESERVED_NAMES)
+_RESERVED_LOOSELY: Final = frozenset(_loose_skeleton(name) for name in RESERVED_NAMES)
 
 
 def is_reserved(name: str) -> bool:
-    """Whether `name` is, or looks like, a reserved name."""
+    """Whether `name` is, or looks like, a reserved name ("adm1n"; but "ali" is not "all")."""
+    if "1" in name and _loose_skeleton(name) in _RESERVED_LOOSELY:
+        return True
     return skeleton(name) in _RESERVED_SKELETONS
 
 
@@ -95,23 +104,34 @@ class RelayAddress:
         return f"{host}:{self.port}"
 
 
-_HOST_PATTERN: Final = re.compile(r"[A-Za-z0-9._:%-]{1,253}")
+_HOST_PATTERN: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,252}")
+
+
+def _is_ipv6(host: str) -> bool:
+    try:
+        IPv6Address(host)
+    except ValueError:
+        return False
+    return host.isascii() and host.isprintable()  # a scope, after %, may be anything else
 
 
 def parse_relay_address(text: str, default_port: int = DEFAULT_PORT) -> RelayAddress:
-    """Read HOST, HOST:PORT, [IPv6] or [IPv6]:PORT. Raises BadName."""
-    host, port_text = text, ""
-    if text.startswith("["):
-        host, bracket, rest = text[1:].partition("]")
-        if not bracket or (rest and not rest.startswith(":")):
-            raise BadName(f"Not a relay's address: {text!r}. Write HOST:PORT or [IPv6]:PORT.")
-        port_text = rest[1:]
+    """Read HOST, HOST:PORT, IPv6, [IPv6] or [IPv6]:PORT. Raises BadName."""
+    bracketed = re.fullmatch(r"\[([^]]*)\](?::(.*))?", text, re.DOTALL)
+    port_text: str | None = None
+    if bracketed is not None:
+        host, port_text = bracketed.groups()
     elif text.count(":") == 1:
-        host, _, port_text = text.partition(":")
-    if _HOST_PATTERN.fullmatch(host) is None:
-        raise BadName(f"Not a relay's address: {text!r}. Write HOST:PORT.")
-    if not port_text:
+        host, port_text = text.split(":")
+    else:
+        host = text
+    if bracketed is not None or ":" in host:
+        if not _is_ipv6(host):
+            raise BadName(f"Not a relay's address: {text[:80]!r}. Write HOST:PORT or [IPv6]:PORT.")
+    elif _HOST_PATTERN.fullmatch(host) is None:
+        raise BadName(f"Not a relay's address: {text[:80]!r}. Write HOST:PORT or [IPv6]:PORT.")
+    if port_text is None:
         return RelayAddress(host, default_port)
     if not re.fullmatch(r"[0-9]{1,5}", port_text) or not 0 < int(port_text) < 65536:
-        raise BadName(f"Not a port: {port_text!r}. A port is a number from 1 to 65535.")
+        raise BadName(f"Not a port: {port_text[:80]!r}. A port is a number from 1 to 65535.")
     return RelayAddress(host, int(port_text))
