@@ -1,0 +1,158 @@
+"""The relay's data folder: private, with secrets in 0600 files, and one running relay's."""
+
+import fcntl
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, Self
+
+from saltline.server.errors import UsageError, why
+
+LOCK_FILE: Final = "relay.lock"
+DATABASE_FILE: Final = "relay.db"
+LOG_KEY_FILE: Final = "log.key"
+LOG_KEY_BYTES: Final = 32
+_FOLDER_MODE: Final = 0o700
+_FILE_MODE: Final = 0o600
+_OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
+
+
+def write_private(path: Path, data: bytes) -> None:
+    """Write a 0600 file so that a crash leaves the old one or the new one. Raises OSError."""
+    unfinished = path.with_name(path.name + ".new")
+    unfinished.unlink(missing_ok=True)
+    descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _FILE_MODE)
+    with open(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.rename(unfinished, path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+class DataFolder:
+    """An existing, private folder. `lock` makes this process its only relay until `close`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = -1
+
+    @classmethod
+    def open(cls, path: Path, *, create: bool) -> Self:
+        """Make the folder (0700) if need be. Raises UsageError."""
+        try:
+            if create:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.mkdir(mode=_FOLDER_MODE, exist_ok=True)
+            found = path.stat()
+        except FileNotFoundError:
+            raise UsageError(
+                f"There is no data folder {path}. `saltline-server run` makes it;"
+                " --data names another one."
+            ) from None
+        except OSError as error:
+            raise UsageError(f"The data folder {path} cannot be used: {why(error)}.") from None
+        if not stat.S_ISDIR(found.st_mode):
+            raise UsageError(f"{path} is not a folder. Name one with --data.")
+        folder = cls(path)
+        if found.st_mode & _OTHERS:
+            folder._make_private()
+        return folder
+
+    def _make_private(self) -> None:
+        """Close the folder to others, unless it may be somebody's for another purpose."""
+        try:
+            names = {entry.name for entry in os.scandir(self.path)} - {"lost+found"}
+            if names and LOCK_FILE not in names:
+                raise UsageError(
+                    f"The data folder {self.path} is open to others and holds files that are not"
+                    f" a relay's. Name an empty folder with --data, or: chmod 700 {self.path}"
+                )
+            self.path.chmod(_FOLDER_MODE)
+        except OSError as error:
+            raise UsageError(
+                f"The data folder {self.path} is open to others and cannot be closed to them:"
+                f" {why(error)}."
+            ) from None
+
+    @property
+    def database(self) -> Path:
+        """Where the store is."""
+        return self.path / DATABASE_FILE
+
+    def lock(self) -> None:
+        """Take the folder for this process; the lock goes with it, whatever kills it.
+
+        Raises UsageError if another relay runs on it.
+        """
+        path = self.path / LOCK_FILE
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _FILE_MODE)
+        except OSError as error:
+            raise UsageError(f"The lock {path} cannot be opened: {why(error)}.") from None
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            owner = os.read(descriptor, 20).decode("ascii", "replace").strip()
+            os.close(descriptor)
+            raise UsageError(
+                f"Another relay (process {owner if owner.isdigit() else 'unknown'}) runs on"
+                f" {self.path}. Stop it, or name another folder with --data."
+            ) from None
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
+        self._lock = descriptor
+
+    def is_in_use(self) -> bool:
+        """Whether a relay runs on this folder."""
+        try:
+            descriptor = os.open(self.path / LOCK_FILE, os.O_RDWR | os.O_CLOEXEC)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return True
+        finally:
+            os.close(descriptor)
+        return False
+
+    def log_key_seed(self, random: Callable[[int], bytes]) -> bytes:
+        """The log key's 32 secret bytes, made at first start. Raises UsageError.
+
+        A folder with accounts and no key is refused: a new key would be another relay to everyone.
+        """
+        path = self.path / LOG_KEY_FILE
+        try:
+            seed = path.read_bytes()
+            path.chmod(_FILE_MODE)
+        except FileNotFoundError:
+            if self.database.exists():
+                raise UsageError(
+                    f"The log key {path} is missing, and this relay has a database. Restore the"
+                    " file from a backup: with another key, clients refuse this relay."
+                ) from None
+            seed = random(LOG_KEY_BYTES)
+            try:
+                write_private(path, seed)
+            except OSError as error:
+                raise UsageError(f"The log key {path} cannot be written: {why(error)}.") from None
+        except OSError as error:
+            raise UsageError(f"The log key {path} cannot be read: {why(error)}.") from None
+        if len(seed) != LOG_KEY_BYTES:
+            raise UsageError(
+                f"The log key {path} is damaged: {LOG_KEY_BYTES} bytes are expected. Restore the"
+                " file from a backup."
+            )
+        return seed
+
+    def close(self) -> None:
+        """Let another relay have the folder."""
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
