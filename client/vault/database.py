@@ -1,0 +1,213 @@
+"""The vault: one SQLite database, encrypted as a whole (docs/protocol.md §8)."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import apsw
+
+from saltline.client.vault.schema import SCHEMA_VERSION, TABLES
+
+KEY_BYTES = 32
+
+
+class VaultError(Exception):
+    """The text is the sentence that a person reads."""
+
+
+class WrongKey(VaultError):
+    """The passphrase or key file does not open this vault. Nothing was changed; try again."""
+
+    def __init__(self) -> None:
+        super().__init__(self.__doc__)
+
+
+class NewerVault(VaultError):
+    """A newer version of saltline wrote this vault. Nothing was changed; update saltline."""
+
+    def __init__(self) -> None:
+        super().__init__(self.__doc__)
+
+
+class VaultFailed(VaultError):
+    """The disk refused a read or a write; what the last command did is not saved."""
+
+
+@dataclass(frozen=True, slots=True)
+class AccountRow:
+    """Who we are and where our relay is."""
+
+    username: str
+    host: str
+    port: int
+    pin: bytes = b""
+    ca_file: str = ""
+    log_key: bytes = b""
+    identity: bytes = field(default=b"", repr=False)
+    entry: bytes = b""
+    invite: str = field(default="", repr=False)
+    registered: bool = False
+
+
+class Vault:
+    """A connection to the vault. One writes; `reader()` gives others that only read.
+
+    Not for use by two threads at once.
+    """
+
+    def __init__(self, db: apsw.Connection, path: Path, key: bytes) -> None:
+        self.db = db
+        self._path = path
+        self._key = key
+
+    def __repr__(self) -> str:
+        return f"Vault({str(self._path)!r})"
+
+    @classmethod
+    def create(cls, path: Path, key: bytes) -> "Vault":
+        """A new vault; `key` has 32 bytes. Raises VaultFailed, also when the file exists."""
+        if path.exists():
+            raise VaultFailed("A vault exists there already. Nothing was changed.")
+        path.touch(mode=0o600)
+        vault = cls(_connect(path, key, apsw.SQLITE_OPEN_READWRITE), path, key)
+        with vault.transaction():
+            vault.db.execute(TABLES)
+            vault.db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        return vault
+
+    @classmethod
+    def open(cls, path: Path, key: bytes) -> "Vault":
+        """An existing vault. Raises WrongKey, NewerVault, VaultFailed."""
+        vault = cls(_connect(path, key, apsw.SQLITE_OPEN_READWRITE), path, key)
+        version = vault.value("PRAGMA user_version")
+        if version != SCHEMA_VERSION:
+            vault.db.close()
+            raise NewerVault()
+        return vault
+
+    def reader(self) -> "Vault":
+        """A second connection, read-only, for another thread."""
+        db = _connect(self._path, self._key, apsw.SQLITE_OPEN_READONLY)
+        return Vault(db, self._path, self._key)
+
+    def close(self) -> None:
+        """Close; the log that could hold deleted keys is emptied first."""
+        try:
+            if not self.db.readonly("main"):
+                self.db.pragma("wal_checkpoint(TRUNCATE)")
+        except apsw.Error:
+            pass  # a reader holds it: the next close empties it
+        self.db.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All or nothing, on disk when the block has ended. Raises VaultFailed."""
+        try:
+            self.db.execute("BEGIN IMMEDIATE")
+        except apsw.Error as error:
+            raise _failed(error) from None
+        try:
+            yield
+            self.db.execute("COMMIT")
+        except BaseException as error:
+            if self.db.in_transaction:
+                self.db.execute("ROLLBACK")
+            if isinstance(error, apsw.Error):
+                raise _failed(error) from None
+            raise
+
+    def rows(self, sql: str, *values: apsw.SQLiteValue) -> list[tuple[Any, ...]]:
+        """All rows of a query."""
+        return self.db.execute(sql, values).fetchall()
+
+    def row(self, sql: str, *values: apsw.SQLiteValue) -> tuple[Any, ...] | None:
+        """The first row of a query, or None."""
+        found: tuple[Any, ...] | None = self.db.execute(sql, values).fetchone()
+        return found
+
+    def value(self, sql: str, *values: apsw.SQLiteValue) -> Any:
+        """The first column of the first row, or None."""
+        found = self.row(sql, *values)
+        return None if found is None else found[0]
+
+    def run(self, sql: str, *values: apsw.SQLiteValue) -> None:
+        """A statement that changes rows."""
+        self.db.execute(sql, values)
+
+    def insert(self, sql: str, *values: apsw.SQLiteValue) -> int:
+        """An INSERT; returns the new row's number."""
+        self.db.execute(sql, values)
+        return self.db.last_insert_rowid()
+
+    def account(self) -> AccountRow | None:
+        """The profile's account, or None before set-up."""
+        found = self.row(
+            "SELECT username, host, port, pin, ca_file, log_key, identity, entry, invite,"
+            " registered FROM account"
+        )
+        return None if found is None else AccountRow(*found[:9], bool(found[9]))
+
+    def save_account(self, row: AccountRow) -> None:
+        """Write the profile's account."""
+        self.run(
+            "INSERT OR REPLACE INTO account VALUES (1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            row.username,
+            row.host,
+            row.port,
+            row.pin,
+            row.ca_file,
+            row.log_key,
+            row.identity,
+            row.entry,
+            row.invite,
+            row.registered,
+        )
+
+    def meta(self, key: str, default: int = 0) -> int:
+        """A number that is kept by name."""
+        found = self.value("SELECT value FROM meta WHERE key = ?", key)
+        return default if found is None else int(found)
+
+    def set_meta(self, key: str, value: int) -> None:
+        """Keep a number by name."""
+        self.run("INSERT OR REPLACE INTO meta VALUES (?, ?)", key, value)
+
+
+def _connect(path: Path, key: bytes, flags: int) -> apsw.Connection:
+    if len(key) != KEY_BYTES:
+        raise ValueError(f"a vault's key has {KEY_BYTES} bytes")
+    try:
+        db = apsw.Connection(str(path), flags=flags)
+        db.set_busy_timeout(5000)
+        db.pragma("cipher", "chacha20")
+        db.pragma("key", f"raw:{key.hex()}")
+        db.pragma("temp_store", "memory")  # before the first read: nothing in temporary files
+        db.pragma("user_version")
+        if flags & apsw.SQLITE_OPEN_READWRITE:
+            # secure_delete overwrites used keys; fullfsync is what fsync means on macOS.
+            for pragma, value in (
+                ("secure_delete", "on"),
+                ("journal_mode", "wal"),
+                ("synchronous", "full"),
+                ("fullfsync", "on"),
+                ("foreign_keys", "on"),
+            ):
+                db.pragma(pragma, value)
+        return db
+    except apsw.NotADBError:
+        raise WrongKey() from None
+    except apsw.Error as error:
+        raise _failed(error) from None
+
+
+def _failed(error: apsw.Error) -> VaultFailed:
+    if isinstance(error, apsw.FullError):
+        return VaultFailed(
+            "The disk is full: nothing of this was saved or sent. Make room and try again."
+        )
+    if isinstance(error, apsw.BusyError):
+        return VaultFailed("Another program holds the vault. Nothing was changed; try again.")
+    kind = type(error).__name__
+    return VaultFailed(f"The vault's disk failed ({kind}): nothing of this was saved or sent.")

@@ -1,0 +1,160 @@
+"""What has not reached the relay, in the vault: nothing here is ever overtaken."""
+
+from dataclasses import dataclass, field
+
+from saltline.client.vault.database import Vault
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """Something to send. `row` is its line, or 0 for a receipt."""
+
+    item: int
+    conversation: str
+    row: int
+    content: bytes = field(repr=False)
+    encrypted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PendingEnvelope:
+    """An envelope that the relay has not confirmed."""
+
+    envelope_id: int
+    item: int
+    username: str
+    device: int
+    identity_hash: bytes
+    envelope: bytes = field(repr=False)
+
+
+class OutboxStore:
+    """The vault's tables of items, envelopes and signed room entries on their way."""
+
+    def __init__(self, vault: Vault) -> None:
+        self._vault = vault
+
+    def add(self, conversation: str, row: int, content: bytes) -> int:
+        """Queue an item at the end."""
+        return self._vault.insert(
+            "INSERT INTO outbox (conversation, row, content, encrypted) VALUES (?, ?, ?, 0)",
+            conversation,
+            row,
+            content,
+        )
+
+    def conversations(self) -> list[str]:
+        """Conversations with something to send, the longest waiting first."""
+        return [
+            row[0]
+            for row in self._vault.rows(
+                "SELECT conversation FROM outbox GROUP BY conversation ORDER BY min(item)"
+            )
+        ]
+
+    def unencrypted(self, conversation: str, limit: int) -> list[Item]:
+        """Items of a conversation that have no envelope yet, in order."""
+        return [
+            Item(row[0], row[1], row[2], row[3], False)
+            for row in self._vault.rows(
+                "SELECT item, conversation, row, content FROM outbox"
+                " WHERE conversation = ? AND NOT encrypted ORDER BY item LIMIT ?",
+                conversation,
+                limit,
+            )
+        ]
+
+    def first(self, conversation: str) -> Item | None:
+        """The item whose turn it is."""
+        row = self._vault.row(
+            "SELECT item, conversation, row, content, encrypted FROM outbox"
+            " WHERE conversation = ? ORDER BY item LIMIT 1",
+            conversation,
+        )
+        return None if row is None else Item(row[0], row[1], row[2], row[3], bool(row[4]))
+
+    def items(self, conversation: str) -> list[Item]:
+        """All items of a conversation, in order."""
+        rows = self._vault.rows(
+            "SELECT item, conversation, row, content, encrypted FROM outbox"
+            " WHERE conversation = ? ORDER BY item",
+            conversation,
+        )
+        return [Item(row[0], row[1], row[2], row[3], bool(row[4])) for row in rows]
+
+    def set_encrypted(self, item: int) -> None:
+        """All envelopes of an item are made."""
+        self._vault.run("UPDATE outbox SET encrypted = 1 WHERE item = ?", item)
+
+    def add_envelope(
+        self, item: int, username: str, device: int, identity_hash: bytes, envelope: bytes
+    ) -> None:
+        """A finished envelope, in the transaction that advances its session."""
+        self._vault.run(
+            "INSERT INTO envelopes (item, username, device, identity_hash, envelope)"
+            " VALUES (?, ?, ?, ?, ?)",
+            item,
+            username,
+            device,
+            identity_hash,
+            envelope,
+        )
+
+    def next_envelopes(self) -> list[PendingEnvelope]:
+        """For each device, the envelope whose turn it is."""
+        return [
+            PendingEnvelope(*row)
+            for row in self._vault.rows(
+                "SELECT envelope_id, item, username, device, identity_hash, envelope"
+                " FROM envelopes WHERE envelope_id IN"
+                " (SELECT min(envelope_id) FROM envelopes GROUP BY username, device)"
+            )
+        ]
+
+    def next_envelope(self, username: str, device: int) -> PendingEnvelope | None:
+        """The envelope whose turn it is for one device."""
+        row = self._vault.row(
+            "SELECT envelope_id, item, username, device, identity_hash, envelope"
+            " FROM envelopes WHERE username = ? AND device = ? ORDER BY envelope_id LIMIT 1",
+            username,
+            device,
+        )
+        return None if row is None else PendingEnvelope(*row)
+
+    def envelope_done(self, envelope_id: int, item: int) -> int | None:
+        """The relay has it. When it was the item's last, the item goes: returns its row."""
+        self._vault.run("DELETE FROM envelopes WHERE envelope_id = ?", envelope_id)
+        if self._vault.row("SELECT 1 FROM envelopes WHERE item = ?", item):
+            return None
+        row = self._vault.value("SELECT row FROM outbox WHERE item = ? AND encrypted", item)
+        if row is None:
+            return None
+        self.remove(item)
+        return int(row)
+
+    def remove(self, item: int) -> None:
+        """Take an item and all that was made of it out."""
+        self._vault.run("DELETE FROM envelopes WHERE item = ?", item)
+        self._vault.run("DELETE FROM room_posts WHERE item = ?", item)
+        self._vault.run("DELETE FROM outbox WHERE item = ?", item)
+
+    def item_of_row(self, row: int) -> int | None:
+        """The item of a line that is still to be sent."""
+        found = self._vault.value("SELECT item FROM outbox WHERE row = ?", row)
+        return None if found is None else int(found)
+
+    def room_post(self, item: int) -> tuple[bytes, bytes] | None:
+        """(signed, signature) of a room entry that was signed before."""
+        row = self._vault.row("SELECT signed, signature FROM room_posts WHERE item = ?", item)
+        return None if row is None else (row[0], row[1])
+
+    def add_room_post(self, item: int, signed: bytes, signature: bytes) -> None:
+        """Keep what was signed, so that a retry repeats it."""
+        self._vault.run(
+            "INSERT OR REPLACE INTO room_posts VALUES (?, ?, ?)", item, signed, signature
+        )
+
+    def count(self, receipts: bool = False) -> int:
+        """Messages (and, where asked, receipts) that the relay does not have."""
+        where = "" if receipts else " WHERE row > 0"
+        return int(self._vault.value(f"SELECT count(*) FROM outbox{where}"))
