@@ -8,7 +8,16 @@ from typing import Any
 
 import pytest
 
-from saltline.crypto import bundles, keylog, primitives, signatures
+from saltline.crypto import (
+    bundles,
+    chains,
+    envelope,
+    handshake,
+    keylog,
+    primitives,
+    safety,
+    signatures,
+)
 from saltline.crypto.keys import IdentityKeys
 from tests.crypto import literal, make_vectors
 from tests.crypto.vector_conversations import VECTORS
@@ -96,6 +105,84 @@ def test_bad_prekeys_are_refused(fields: dict[str, Any]) -> None:
     assert fields["expected"] == "BadBundle"
     with pytest.raises(bundles.BadBundle):
         prekey_of(fields).verify(identity_of(vector["identity"]), vector["now_ms"])
+
+
+# §3, §4 Set-up and ratchet: their formulas; test_vector_conversations holds them together -------
+
+
+@pytest.mark.parametrize("case", cases("layouts", "AD"))
+def test_associated_data(case: Case) -> None:
+    AD = handshake.associated_data(identity_of(case["ID_A"]), identity_of(case["ID_B"]))
+    assert AD.hex() == case["output"]
+
+
+@pytest.mark.parametrize("case", cases("layouts", "setup"))
+def test_setup(case: Case) -> None:
+    setup = handshake.Setup(
+        case["started_ms"],
+        identity_of(case["ID_A"]),
+        unhex(case["EK"]),
+        case["spk_id"],
+        case["opk_id"],
+        bundles.PrekeyKind(case["kem_kind"]),
+        case["kem_id"],
+        unhex(case["ct"]),
+    )
+    assert setup.encode().hex() == case["output"]
+    assert handshake.Setup.decode(unhex(case["output"])) == setup
+
+
+@pytest.mark.parametrize("case", cases("layouts", "chain_id"))
+def test_chain_id(case: Case) -> None:
+    fields = chains.chain_fields(*(unhex(case[x]) for x in ("dh", "kem_pk", "kem_ct")))
+    assert chains.chain_id(fields).hex() == case["output"]
+
+
+@pytest.mark.parametrize("case", cases("layouts", "header"))
+def test_header(case: Case) -> None:
+    dh, kem_pk, kem_ct = (unhex(case[x]) for x in ("dh", "kem_pk", "kem_ct"))
+    header = chains.Header.decode(unhex(case["output"]))
+    assert header == chains.Header(
+        unhex(case["sid"]),
+        case["PN"],
+        case["N"],
+        dh,
+        kem_pk,
+        kem_ct,
+        literal.chain_id(dh, kem_pk, kem_ct),
+    )
+    fields = chains.chain_fields(dh, kem_pk, kem_ct)
+    chain = chains.SendingChain(chains.SendingChainKey(bytes(32)), case["N"], case["PN"], fields)
+    assert chain.step(unhex(case["sid"]))[2].hex() == case["output"]
+
+
+@pytest.mark.parametrize("case", cases("layouts", "chain"))
+def test_chain_step(case: Case) -> None:
+    CK, mk, following = (unhex(x) for x in (case["CK"], *case["output"].values()))
+    sending = chains.SendingChain(chains.SendingChainKey(CK), 0, 0, b"")
+    sent, key, _ = sending.step(bytes(16))
+    assert (sent.key, key) == (following, mk)
+    receiving = chains.ReceivingChain(bytes(32), chains.ReceivingChainKey(CK), 0)
+    received = chains.ReceivingChain(bytes(32), chains.ReceivingChainKey(following), 1)
+    assert receiving.step() == (received, mk)
+    assert receiving.skip_to(1) == (received, [mk])
+
+
+@pytest.mark.parametrize("case", cases("layouts", "k ‖ com"))
+def test_box_key_and_commitment(case: Case) -> None:
+    mk = chains.MessageKey(unhex(case["mk"]))
+    k, com = envelope.box_keys(mk, unhex(case["AD"]), unhex(case["header"]))
+    assert {"k": k.hex(), "com": com.hex()} == case["output"]
+
+
+@pytest.mark.parametrize("case", cases("layouts", "padded size"))
+def test_padded_size(case: Case) -> None:
+    assert envelope.padded_size(case["L"]) == case["output"]
+
+
+def test_padded_size_everywhere() -> None:
+    for size in [*range(1, 20_000), *range(20_000, 262_144, 997)]:
+        assert envelope.padded_size(size) == literal.padded_size(size)
 
 
 # §5, §6 The relay, rooms, generations ---------------------------------------------------------
@@ -242,3 +329,14 @@ def test_bad_entries_are_refused(case: dict[str, Any]) -> None:
 @pytest.mark.parametrize("case", cases("key_log", "tree"))
 def test_tree_root(case: Case) -> None:
     assert keylog.tree_root([unhex(leaf) for leaf in case["leaves"]]).hex() == case["output"]
+
+
+@pytest.mark.parametrize("case", cases("safety_numbers", "safety number"))
+def test_safety_number(case: Case) -> None:
+    mine, theirs = identity_of(case["mine"]["ID"]), identity_of(case["theirs"]["ID"])
+    for pair in ((mine, theirs), (theirs, mine)):
+        digits = safety.safety_number(*pair)
+        assert digits.replace(" ", "") == case["output"]["digits"]
+        assert [len(group) for group in digits.split()] == [5] * 12
+        assert safety.safety_qr(*pair).hex() == case["output"]["qr"]
+    assert safety.same_number(case["output"]["digits"], safety.safety_number(mine, theirs))

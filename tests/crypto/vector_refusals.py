@@ -78,24 +78,24 @@ def setup_cases(stage: Stage, first: bytes) -> dict[str, tuple[str, Change]]:
         "the header is of version 2": ("Malformed", put("header", 0, b"\x02")),
         "a flag is set": ("Malformed", put("header", 1, b"\x01")),
         "a byte left over in the header": ("Malformed", left_over("header")),
-        "no setup for an unknown sid": ("CannotDecrypt", whole("setup", b"")),
-        "another started": ("CannotDecrypt", at("setup", 8)),
+        "no setup for an unknown sid": ("CannotAccept", whole("setup", b"")),
+        "another started": ("CannotAccept", at("setup", 8)),
         "another EK": (
-            "CannotDecrypt",
+            "CannotAccept",
             put("setup", ek, slow.x25519_public(literal.H(b"another EK"))),
         ),
-        "EK turned by a point of low order": ("CannotDecrypt", put("setup", ek, torsioned(stage))),
-        "another device in ID_A": ("CannotDecrypt", at("setup", 9 + 4 + 4 + 32 + 4 + 5 + 3, 2)),
-        "another IKs in ID_A": ("CannotDecrypt", at("setup", ek - 64)),
-        "another SPK id": ("CannotDecrypt", at("setup", numbers + 3)),
-        "another OPK id": ("CannotDecrypt", at("setup", numbers + 7)),
-        "another KEM id": ("CannotDecrypt", at("setup", numbers + 12)),
-        "the KEM ciphertext tampered": ("CannotDecrypt", at("setup", ct)),
+        "EK turned by a point of low order": ("CannotAccept", put("setup", ek, torsioned(stage))),
+        "another device in ID_A": ("CannotAccept", at("setup", 9 + 4 + 4 + 32 + 4 + 5 + 3, 2)),
+        "another IKs in ID_A": ("CannotAccept", at("setup", ek - 64)),
+        "another SPK id": ("CannotAccept", at("setup", numbers + 3)),
+        "another OPK id": ("CannotAccept", at("setup", numbers + 7)),
+        "another KEM id": ("CannotAccept", at("setup", numbers + 12)),
+        "the KEM ciphertext tampered": ("CannotAccept", at("setup", ct)),
         "the KEM re-encapsulated": (
-            "CannotDecrypt",
+            "CannotAccept",
             put("setup", ct, stage.encapsulate(1024, literal.kem_public(1024, bytes(64)))[1]),
         ),
-        "another sid": ("CannotDecrypt", at("header", 2)),
+        "another sid": ("CannotAccept", at("header", 2)),
         "the commitment tampered": ("BadCommitment", at("com", 31)),
         "the commitment of zeros": ("BadCommitment", whole("com", bytes(32))),
         "the header's N tampered": ("BadCommitment", at("header", 2 + 16 + 4 + 3)),
@@ -109,7 +109,7 @@ def setup_cases(stage: Stage, first: bytes) -> dict[str, tuple[str, Change]]:
     for name, key in REFUSED_KEYS.items():
         cases[f"IKd in ID_A: {name}"] = ("RefusedKey", put("setup", ek - 32, key))
         cases[f"EK: {name}"] = ("RefusedKey", put("setup", ek, key))
-        cases[f"ratchet key: {name}"] = ("RefusedKey", put("header", 2 + 16 + 8 + 4, key))
+        cases[f"ratchet key: {name}"] = ("CannotDecrypt", put("header", 2 + 16 + 8 + 4, key))
     return cases
 
 
