@@ -27,6 +27,8 @@ from saltline.crypto.signatures import MAX_IDENTITY_BYTES, Identity
 
 SESSION_ID_BYTES = 16
 MAX_SETUP_BYTES = 1770
+MAX_STARTED_MS = 2**53
+"""Far beyond any clock, and far below where no session could be started after this one."""
 
 _VERSION = u8(1)
 _AD = label("ad")
@@ -93,6 +95,8 @@ class Setup:
         reader.finish()
         if not setup.kem_kind.is_kem or not setup.signed_prekey_id or not setup.kem_id:
             raise Malformed("a setup names a signed and a KEM prekey")
+        if setup.started_ms >= MAX_STARTED_MS:
+            raise Malformed("a setup from no calendar")
         check_agreement_key(setup.ephemeral)
         return setup
 

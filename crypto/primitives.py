@@ -1,7 +1,7 @@
 """Every call into libsodium and ML-KEM; nothing else here imports ``nacl`` or ``cryptography``.
 
 Sources: NaCl's crypto_box, crypto_secretbox and libsodium's sealed boxes; Ed25519 (RFC 8032);
-HKDF (RFC 5869); ML-KEM (FIPS 203).
+HKDF (RFC 5869); Argon2id (RFC 9106); ML-KEM (FIPS 203).
 """
 
 import hashlib
@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 import nacl.bindings as sodium
 import nacl.exceptions
+import nacl.pwhash
 import nacl.utils
 from cryptography.hazmat.primitives.asymmetric import mlkem
 
@@ -84,6 +85,23 @@ def hkdf(salt: bytes, ikm: bytes, info: bytes, size: int) -> bytes:
         block = hmac.digest(key, block + info + bytes((counter,)), "sha256")
         out += block
     return out[:size]
+
+
+def argon2id(secret: bytes, salt: bytes, size: int) -> bytes:
+    """``size`` bytes from a secret and a 16-byte salt (RFC 9106), at libsodium's MODERATE cost.
+
+    3 passes over 256 MiB, about a second. Raises MemoryError when they are not to be had.
+    """
+    try:
+        return nacl.pwhash.argon2id.kdf(
+            size,
+            secret,
+            salt,
+            opslimit=nacl.pwhash.argon2id.OPSLIMIT_MODERATE,
+            memlimit=nacl.pwhash.argon2id.MEMLIMIT_MODERATE,
+        )
+    except nacl.exceptions.RuntimeError:
+        raise MemoryError("Argon2id needs 256 MiB of free memory") from None
 
 
 def equal(left: bytes, right: bytes) -> bool:
