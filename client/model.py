@@ -163,10 +163,11 @@ class LineAdded:
 
 @dataclass(frozen=True, slots=True)
 class LineChanged:
-    """A line's delivery or reason changed."""
+    """A line's delivery or reason changed; `code` where it was refused or has to wait."""
 
     conversation: str
     row: int
+    code: ExitCode | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,7 +48,7 @@ class AccountRow:
     identity: bytes = field(default=b"", repr=False)
     entry: bytes = b""
     invite: str = field(default="", repr=False)
-    registered: bool = False
+    registered: int = 0
 
 
 class Vault:
@@ -147,7 +147,7 @@ class Vault:
             "SELECT username, host, port, pin, ca_file, log_key, identity, entry, invite,"
             " registered FROM account"
         )
-        return None if found is None else AccountRow(*found[:9], bool(found[9]))
+        return None if found is None else AccountRow(*found)
 
     def save_account(self, row: AccountRow) -> None:
         """Write the profile's account."""

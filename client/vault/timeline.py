@@ -6,7 +6,10 @@ from typing import Any
 from saltline.client.model import Delivery, Line, LineKind
 from saltline.client.vault.database import Vault
 
-LINE_COLUMNS = "row, conversation, kind, author, mine, body, sent_ms, received_ms, id, delivery, number, reason"
+LINE_COLUMNS = (
+    "row, conversation, kind, author, mine, body,"
+    " sent_ms, received_ms, id, delivery, number, reason"
+)
 
 
 def to_line(row: tuple[Any, ...]) -> Line:

@@ -1,6 +1,8 @@
 """What the interfaces read; safe on a second, read-only connection."""
 
 from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
 
 from saltline.client.model import (
     ContactInfo,
@@ -20,17 +22,20 @@ from saltline.crypto.safety import safety_number
 MATCHES_MAX = 1000
 
 
+# 10,400 hashes each; a list of contacts asks for them again and again.
+_safety_number = lru_cache(maxsize=1024)(safety_number)
+
+
 def trust_of(person: Person | None, known: bool) -> Trust:
     """The one word for what was decided about a person; `known`: there is a key."""
-    if person is None:
-        return Trust.UNKNOWN
-    if person.blocked:
+    if person is not None and person.blocked:
         return Trust.BLOCKED
-    if person.changed:
+    if person is not None and person.changed:
         return Trust.CHANGED
     if not known:
         return Trust.UNKNOWN
-    return Trust.VERIFIED if person.verified else Trust.FIRST_SEEN
+    verified = person is not None and person.verified
+    return Trust.VERIFIED if verified else Trust.FIRST_SEEN
 
 
 def conversations(vault: Vault) -> list[ConversationSummary]:
@@ -42,39 +47,26 @@ def conversations(vault: Vault) -> list[ConversationSummary]:
         " FROM conversations c LEFT JOIN people p ON c.name = '@' || p.username"
         " ORDER BY c.name LIKE '#%', CASE WHEN c.name LIKE '#%' THEN 0 ELSE -c.last_row END, c.name"
     )
-    found = []
-    for (
-        name,
-        unread,
-        mentions,
-        last,
-        joined,
-        read,
-        met,
-        verified,
-        changed,
-        blocked,
-        ok,
-        key,
-    ) in rows:
-        person = (
-            Person(name[1:], bool(verified), bool(changed), None, bool(blocked), bool(ok))
-            if met
-            else None
+    return [_summary(row) for row in rows]
+
+
+def _summary(row: tuple[Any, ...]) -> ConversationSummary:
+    name, unread, mentions, last, joined, read, met, verified, changed, blocked, accepted, key = row
+    person = None
+    if met:
+        person = Person(
+            name[1:], bool(verified), bool(changed), None, bool(blocked), bool(accepted)
         )
-        found.append(
-            ConversationSummary(
-                name=name,
-                trust=trust_of(person, bool(key)),
-                unread=unread,
-                mentions=mentions,
-                last_row=last,
-                request=person is not None and not person.accepted and not person.blocked,
-                joined=bool(joined),
-                read_row=read,
-            )
-        )
-    return found
+    return ConversationSummary(
+        name=name,
+        trust=trust_of(person, bool(key)),
+        unread=unread,
+        mentions=mentions,
+        last_row=last,
+        request=person is not None and not person.accepted and not person.blocked,
+        joined=bool(joined),
+        read_row=read,
+    )
 
 
 def own_keys(vault: Vault) -> IdentityKeys | None:
@@ -108,11 +100,17 @@ def contact(vault: Vault, username: str) -> ContactInfo:
         username=username,
         trust=trust,
         fingerprint=(old or account.root).fingerprint,
-        safety_number=safety_number(keys.identity, account.root),
+        safety_number=_safety_number(keys.identity, account.root),
         devices=len(account.live),
-        request=person is not None and not person.accepted and not person.blocked,
+        request=_is_request(vault, person),
         changed_fingerprint=account.root.fingerprint if old else "",
     )
+
+
+def _is_request(vault: Vault, person: Person | None) -> bool:
+    if person is None or person.accepted or person.blocked:
+        return False
+    return bool(vault.row("SELECT 1 FROM conversations WHERE name = ?", "@" + person.username))
 
 
 def contacts(vault: Vault) -> list[ContactInfo]:
