@@ -1,0 +1,37 @@
+# Everything runs from .venv, which is made here and again when what it is made from changes.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: .venv test check demo chat clean
+
+.venv: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.12")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+test: $(INSTALLED)
+	$(BIN)/pytest
+
+check: $(INSTALLED)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest -q tests/test_house.py
+
+demo: $(INSTALLED)
+	@$(BIN)/python demo/demo.py
+
+chat: $(INSTALLED)
+	@$(BIN)/python demo/chat.py
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .demo .chat
+	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find client crypto protocol server src tests benchmarks demo -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
