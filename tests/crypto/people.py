@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from saltline.crypto.bundles import DAY_MS, Bundle, PrekeyKind
-from saltline.crypto.encoding import Malformed, Reader, lp, u8
+from saltline.crypto.encoding import Malformed, lp, u8
 from saltline.crypto.envelope import Opened, open_envelope
 from saltline.crypto.keylog import LogKey
 from saltline.crypto.keys import IdentityKeys, PrekeyPair, generate_prekey
@@ -105,29 +105,19 @@ def acquainted() -> tuple[Device, Device]:
     return alice, bob
 
 
-def reopened(opened: Opened, **changes: bytes) -> Opened:
-    """``opened`` as if its sender had sealed other fields; ``header`` changes the header's bytes.
-
-    Raises what opening raises.
-    """
-    header = changes.pop("header", opened.header_bytes)
-    fields = {"setup": opened.setup, "commitment": opened.commitment, "inner": opened.inner}
-    fields |= changes
-    recipient = Device("recipient")
-    plaintext = b"".join(
-        (u8(1), lp(fields["setup"]), lp(header), fields["commitment"], fields["inner"])
-    )
-    return recipient.opens(seal(recipient.keys.identity.agreement_key, plaintext))
-
-
 def plaintext_of(opened: Opened) -> bytes:
     """What was inside the outer box."""
     fields = (u8(1), lp(opened.setup), lp(opened.header_bytes), opened.commitment, opened.inner)
     return b"".join(fields)
 
 
-def resealed(recipient: Device, plaintext: bytes) -> bytes:
-    """An envelope with another inside; anyone can make one."""
+def resealed(recipient: Device, opened: Opened, **changes: bytes) -> bytes:
+    """An envelope with other ``setup``, ``header_bytes``, ``commitment`` or ``inner``."""
+    return sealed_for(recipient, plaintext_of(replace(opened, **changes)))  # type: ignore[arg-type]
+
+
+def sealed_for(recipient: Device, plaintext: bytes) -> bytes:
+    """An outer box; anyone can make one."""
     return seal(recipient.keys.identity.agreement_key, plaintext)
 
 
@@ -138,33 +128,38 @@ def flips(data: bytes, start: int = 0, end: int | None = None) -> Iterator[tuple
         yield at, data[:at] + bytes((data[at] ^ bit,)) + data[at + 1 :]
 
 
-def refusal(attempt: Callable[[], object]) -> type[Exception] | None:
+def refusal(attempt: Callable[..., object], *arguments: object) -> type[Exception] | None:
     """How ``attempt`` was refused; None if it was not. Any other error passes through."""
     try:
-        attempt()
+        attempt(*arguments)
     except REFUSALS as refused:
         return type(refused)
     return None
 
 
-def header_fields(header: bytes) -> dict[str, slice]:
-    """Where the header's fields are, lengths included."""
-    reader = Reader(header)
-    places, at = {}, 0
-    sizes = {"version": 1, "flags": 1, "session id": 16, "PN": 4, "N": 4}
-    for name, size in sizes.items():
-        reader.take(size)
-        places[name], at = slice(at, at + size), at + size
+def header_places(header: bytes) -> dict[str, slice]:
+    """Where the header's fields are; those of variable length without their length."""
+    places = {
+        "version": slice(0, 1),
+        "flags": slice(1, 2),
+        "session id": slice(2, 18),
+        "PN": slice(18, 22),
+        "N": slice(22, 26),
+    }
+    at = 26
     for name in ("dh", "kem_pk", "kem_ct"):
-        size = 4 + len(reader.lp(2000))
-        places[name], at = slice(at, at + size), at + size
-    reader.finish()
+        size = int.from_bytes(header[at : at + 4], "big")
+        places[name] = slice(at + 4, at + 4 + size)
+        at += 4 + size
+    assert at == len(header)
     return places
 
 
-def with_ratchet(session: Session, **changes: object) -> Session:
-    """``session`` with other fields in its ratchet."""
-    return replace(session, ratchet=replace(session.ratchet, **changes))  # type: ignore[arg-type]
+def with_field(header: bytes, name: str, value: bytes) -> bytes:
+    """``header`` with another field of the same length."""
+    place = header_places(header)[name]
+    assert len(value) == place.stop - place.start
+    return header[: place.start] + value + header[place.stop :]
 
 
 def torsioned(agreement_key: bytes) -> bytes:
