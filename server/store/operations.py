@@ -6,6 +6,8 @@ row numbers that never leave the relay. Times are Unix ms, sizes bytes.
 
 from msgspec import Struct
 
+from saltline.crypto.bundles import PrekeyKind
+
 
 class Work(Struct, frozen=True, gc=False):
     """Base of all operations."""
@@ -128,9 +130,9 @@ class KeepGenerations(Work, frozen=True, gc=False):
 
 
 class PublicPrekey(Struct, frozen=True, gc=False):
-    """A checked prekey; `kind` as in saltline.crypto.bundles.PrekeyKind."""
+    """A checked prekey."""
 
-    kind: int
+    kind: PrekeyKind
     id: int
     not_after_ms: int
     encoded: bytes
@@ -164,6 +166,8 @@ class StoreEnvelope(Work, frozen=True, gc=False):
     username: str
     device: int
     envelope: bytes
+    max_envelopes: int  # what the mailbox may hold, this one included
+    max_bytes: int
     now_ms: int
 
 

@@ -1,10 +1,21 @@
 """The storage thread: whatever arrived during one commit goes into the next."""
 
+import threading
+from collections import deque
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from saltline.server.store.interface import Operation, Outcome, Store, StoreError
+from saltline.server.store.operations import StoreEnvelope
 
 OnDone = Callable[[Sequence[tuple[int, Outcome | StoreError]]], None]
+
+# A group this large costs one fsync for each of its members next to nothing; a larger one only
+# makes those wait who came first.
+GROUP_MAX_OPERATIONS: Final = 1024
+GROUP_MAX_ENVELOPE_BYTES: Final = 8 * 1024 * 1024
+# The token of a failure that no operation asked for. Tokens of operations count from 1.
+MAINTENANCE: Final = 0
 
 
 class StorageThread:
@@ -15,14 +26,63 @@ class StorageThread:
     """
 
     def __init__(self, store: Store, on_done: OnDone) -> None:
-        raise NotImplementedError
+        self._store = store
+        self._on_done = on_done
+        # Appended to by many threads, emptied by one: a deque needs no lock for that.
+        self._queue: deque[tuple[int, Operation]] = deque()
+        self._wake = threading.Event()
+        self._is_asleep = False
+        self._is_stopping = False
+        self._thread = threading.Thread(target=self._work, name="saltline-storage")
 
     def start(self) -> None:
         """Begin to work."""
+        self._thread.start()
 
     def submit(self, operation: Operation, token: int) -> None:
         """Queue an operation; from any thread, in the order in which the core asked for it."""
+        self._queue.append((token, operation))
+        # The storage thread looks at the queue once more after it says that it sleeps.
+        if self._is_asleep:
+            self._wake.set()
 
     def stop(self, timeout_s: float) -> bool:
         """Do what is queued, close the store, end the thread; False if it took too long."""
-        raise NotImplementedError
+        self._is_stopping = True
+        self._wake.set()
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    def _work(self) -> None:
+        try:
+            while group := self._next_group():
+                outcomes = self._store.run([operation for _, operation in group])
+                self._on_done(
+                    [(token, done) for (token, _), done in zip(group, outcomes, strict=True)]
+                )
+                failure = self._store.maintain()
+                if failure is not None:
+                    self._on_done([(MAINTENANCE, failure)])
+        finally:
+            self._store.close()
+
+    def _next_group(self) -> list[tuple[int, Operation]]:
+        """Wait for work. Empty once everything is done after `stop`."""
+        while not self._queue:
+            if self._is_stopping:
+                return []
+            self._is_asleep = True
+            if not self._queue and not self._is_stopping:
+                self._wake.wait()
+            self._is_asleep = False
+            self._wake.clear()
+        group: list[tuple[int, Operation]] = []
+        envelope_bytes = 0
+        while self._queue and len(group) < GROUP_MAX_OPERATIONS:
+            token, operation = self._queue.popleft()
+            group.append((token, operation))
+            if type(operation) is StoreEnvelope:
+                envelope_bytes += len(operation.envelope)
+                if envelope_bytes >= GROUP_MAX_ENVELOPE_BYTES:
+                    break
+        return group

@@ -1,0 +1,301 @@
+"""The relay's store on SQLite: a write-ahead log, one fsync for each group of operations.
+
+What the settings of the database are for:
+
+- `journal_mode = WAL`, `synchronous = FULL`: a commit returns after its fsync.
+- `fullfsync`: on macOS, an fsync that reaches the disk. Nothing elsewhere.
+- `locking_mode = EXCLUSIVE`: room tails and mailbox counters are kept in memory, so that a second
+  relay on this file must be shut out; and no shared-memory file that a full disk can break.
+- `wal_autocheckpoint = 0`: SQLite's own checkpoints ignore errors. A failed fsync there, retried
+  later, would pass although the kernel has dropped the pages; ours stops the relay instead.
+- `secure_delete`: what was acknowledged vanishes from the file.
+"""
+
+import logging
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import apsw
+
+from saltline.protocol.errors import ErrorCode
+from saltline.server.store import operations as ask
+from saltline.server.store.accounts import Accounts
+from saltline.server.store.interface import (
+    Operation,
+    Outcome,
+    StoreError,
+    StoreUnusable,
+    TotalsRead,
+)
+from saltline.server.store.mailboxes import Mailboxes
+from saltline.server.store.prekeys import Prekeys
+from saltline.server.store.refusal import Refusal
+from saltline.server.store.rooms import Rooms
+from saltline.server.store.schema import CREATE, PAGE_BYTES, SCHEMA
+
+_log = logging.getLogger(__name__)
+
+# 32 MiB of write-ahead log: a page that changes with every group is copied home once in 4,000.
+CHECKPOINT_PAGES: Final = 4_000
+_WAL_KEPT_BYTES: Final = 2 * CHECKPOINT_PAGES * PAGE_BYTES
+_CACHE_KIB: Final = 64 * 1024
+
+# After these nobody knows what is on the disk.
+_DISK_FAILED: Final = (
+    apsw.IOError,
+    apsw.CorruptError,
+    apsw.NotADBError,
+    apsw.CantOpenError,
+    apsw.ReadOnlyError,
+)
+
+
+class SqliteStore:
+    """A `Store` in one file. Used by one thread, which may be another than the one that opens it.
+
+    `relay_id` (32 bytes) is H(log public key): accounts belong to a log key, and a database with
+    another's is refused. `vfs` names an apsw VFS, for tests on a simulated disk. Raises
+    StoreUnusable.
+    """
+
+    def __init__(self, path: str | Path, relay_id: bytes, *, vfs: str | None = None) -> None:
+        self._path = str(path)
+        self._failure: StoreError | None = None
+        self._wal_pages = 0
+        self._is_truncation_due = False
+        self._database = self._open(relay_id, vfs)
+        self._rooms = Rooms(self._database)
+        self._mailboxes = Mailboxes(self._database)
+        prekeys = Prekeys(self._database, self._rooms)
+        accounts = Accounts(self._database, prekeys, self._mailboxes, self._rooms)
+        self._handlers: dict[type[Operation], Callable[[Any], Outcome]] = {
+            ask.FindDevice: accounts.find_device,
+            ask.FindAccount: accounts.find,
+            ask.FindCode: accounts.find_code,
+            ask.AddCode: accounts.add_code,
+            ask.CreateAccount: accounts.create,
+            ask.ResetAccount: accounts.reset,
+            ask.CloseAccount: accounts.close,
+            ask.ReadEntries: accounts.read_entries,
+            ask.BeginSession: prekeys.begin_session,
+            ask.KeepGenerations: prekeys.keep_generations,
+            ask.StorePrekeys: prekeys.store,
+            ask.ClaimBundle: prekeys.claim,
+            ask.StoreEnvelope: self._mailboxes.store,
+            ask.ReadMailbox: self._mailboxes.read,
+            ask.DeleteEnvelopes: self._mailboxes.delete,
+            ask.ExpireEnvelopes: self._expire,
+            ask.StoreEntry: self._rooms.store_entry,
+            ask.JoinRoom: self._rooms.join,
+            ask.ReadHistory: self._rooms.read_history,
+            ask.ReadMembers: self._rooms.read_members,
+            ask.ReadRooms: self._rooms.read_rooms,
+            ask.ReadUsers: self._read_users(accounts),
+            ask.ReadTotals: self._read_totals,
+        }
+
+    # --- running operations --------------------------------------------------------------------
+
+    def run(self, operations: Sequence[Operation]) -> list[Outcome | StoreError]:
+        """See `Store.run`."""
+        if self._failure is not None:
+            return [self._failure] * len(operations)
+        try:
+            return self._run_group(operations)
+        except _DISK_FAILED as error:
+            return [self._fail(error)] * len(operations)
+        except Exception:
+            # The disk is full, or one of them cannot be done: find out which. The others can.
+            return [self._run_alone(operation) for operation in operations]
+
+    def maintain(self) -> StoreError | None:
+        """See `Store.maintain`: copies the write-ahead log home, now that nobody waits."""
+        if self._failure is not None:
+            return None
+        if not self._is_truncation_due and self._wal_pages < CHECKPOINT_PAGES:
+            return None
+        truncates = self._is_truncation_due and self._wal_pages > 0
+        try:
+            self._checkpoint(
+                apsw.SQLITE_CHECKPOINT_TRUNCATE if truncates else apsw.SQLITE_CHECKPOINT_PASSIVE
+            )
+        except _DISK_FAILED as error:
+            return self._fail(error)
+        except apsw.FullError:
+            # Everything is safe in the log, which grows until there is room again.
+            _log.warning("The relay's disk is full: its database cannot take up its log.")
+            self._wal_pages = 0
+        return None
+
+    def close(self) -> None:
+        """See `Store.close`. After a failure nothing is written any more."""
+        if self._failure is None:
+            try:
+                self._checkpoint(apsw.SQLITE_CHECKPOINT_TRUNCATE)
+            except apsw.Error as error:
+                _log.warning("The relay's log stays beside its database: %s.", _name(error))
+        self._database.close(True)
+
+    def check(self) -> list[str]:
+        """Read the whole database; what is wrong with it, in SQLite's words."""
+        findings = [row[0] for row in self._database.execute("PRAGMA integrity_check")]
+        return [] if findings == ["ok"] else findings
+
+    def _run_group(self, operations: Sequence[Operation]) -> list[Outcome | StoreError]:
+        """All of it in one transaction, or an exception and nothing of it."""
+        database, handlers = self._database, self._handlers
+        outcomes: list[Outcome | StoreError] = []
+        database.execute("BEGIN IMMEDIATE")
+        try:
+            for operation in operations:
+                try:
+                    outcomes.append(handlers[type(operation)](operation))
+                except Refusal as refusal:
+                    outcomes.append(StoreError(refusal.code, refusal.detail))
+            self._flush()
+            database.execute("COMMIT")
+        except BaseException:
+            self._forget()
+            raise
+        return outcomes
+
+    def _run_alone(self, operation: Operation) -> Outcome | StoreError:
+        if self._failure is not None:
+            return self._failure
+        try:
+            return self._run_group((operation,))[0]
+        except _DISK_FAILED as error:
+            return self._fail(error)
+        except apsw.FullError:
+            return StoreError(
+                ErrorCode.STORAGE_FAILED,
+                "The relay's disk is full. Nothing was stored; try again later.",
+            )
+        except Exception as error:
+            _log.error("%s failed in the store: %s.", type(operation).__name__, _name(error))
+            return StoreError(ErrorCode.INTERNAL, "The relay could not do this. Nothing changed.")
+
+    def _fail(self, error: Exception) -> StoreError:
+        """Remember that the disk failed. What it holds of the last group is unknown."""
+        _log.critical("The relay's disk failed: %s.", _name(error))
+        self._failure = StoreError(
+            ErrorCode.STORAGE_FAILED,
+            "The relay's disk failed, and the relay stops. What it acknowledged before is kept.",
+            fatal=True,
+        )
+        return self._failure
+
+    def _flush(self) -> None:
+        self._mailboxes.flush()
+        self._rooms.flush()
+
+    def _forget(self) -> None:
+        self._mailboxes.forget()
+        self._rooms.forget()
+        if self._database.in_transaction:
+            self._database.execute("ROLLBACK")
+
+    # --- the file ------------------------------------------------------------------------------
+
+    def _open(self, relay_id: bytes, vfs: str | None) -> apsw.Connection:
+        try:
+            if vfs is None and self._path != ":memory:":
+                os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
+            database = apsw.Connection(self._path, vfs=vfs)
+            try:
+                self._prepare(database, relay_id)
+            except BaseException:
+                database.close(True)
+                raise
+        except apsw.BusyError:
+            raise StoreUnusable(
+                f"Another relay is using {self._path}. Stop it, or give this one another folder."
+            ) from None
+        except apsw.NotADBError:
+            raise StoreUnusable(f"{self._path} is not a relay's database.") from None
+        except (apsw.Error, OSError) as error:
+            raise StoreUnusable(
+                f"The relay's database {self._path} cannot be opened: {_name(error)}."
+                " Nothing was changed. Is the disk full or read-only, or the file damaged?"
+            ) from None
+        return database
+
+    def _prepare(self, database: apsw.Connection, relay_id: bytes) -> None:
+        pragmas = (
+            f"page_size = {PAGE_BYTES}",
+            "locking_mode = EXCLUSIVE",
+            "journal_mode = WAL",
+            "synchronous = FULL",
+            "fullfsync = ON",
+            "checkpoint_fullfsync = ON",
+            "wal_autocheckpoint = 0",
+            f"journal_size_limit = {_WAL_KEPT_BYTES}",
+            f"cache_size = -{_CACHE_KIB}",
+            "secure_delete = ON",
+            "temp_store = MEMORY",
+        )
+        schema: int = database.execute("PRAGMA user_version").get
+        if schema > SCHEMA:
+            raise StoreUnusable(
+                f"{self._path} was written by a newer saltline-server (schema {schema}; this one"
+                f" knows {SCHEMA}). Nothing was changed. Run that version."
+            )
+        for pragma in pragmas:
+            database.execute(f"PRAGMA {pragma}").fetchall()
+        database.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+        if schema == 0:
+            with database:
+                database.execute(CREATE)
+                database.execute("INSERT INTO relay (relay_id) VALUES (?)", (relay_id,))
+        owner: bytes = database.execute("SELECT relay_id FROM relay").get
+        if owner != relay_id:
+            raise StoreUnusable(
+                f"{self._path} belongs to another log key: its accounts cannot be served with this"
+                " one. Restore the log key that lay beside it."
+            )
+        database.set_wal_hook(self._note_wal_pages)
+        # A log left by a crash may lie in the kernel's cache alone, if its last fsync failed:
+        # copied home, it is on the disk before anything new is acknowledged.
+        database.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+
+    def _note_wal_pages(self, _database: apsw.Connection, _name: str, pages: int) -> int:
+        self._wal_pages = pages
+        return apsw.SQLITE_OK
+
+    def _checkpoint(self, mode: int) -> None:
+        self._database.wal_checkpoint(mode=mode)
+        self._wal_pages = 0
+        self._is_truncation_due = False
+
+    # --- operations over several parts ---------------------------------------------------------
+
+    def _expire(self, work: ask.ExpireEnvelopes) -> Outcome:
+        # Comes once a minute: as good a time as any to let deleted bytes vanish from the log too.
+        self._is_truncation_due = True
+        return self._mailboxes.expire(work)
+
+    def _read_users(self, accounts: Accounts) -> Callable[[ask.ReadUsers], Outcome]:
+        def read_users(work: ask.ReadUsers) -> Outcome:
+            self._flush()
+            return accounts.read_users(work)
+
+        return read_users
+
+    def _read_totals(self, _work: ask.ReadTotals) -> Outcome:
+        self._flush()
+        row = self._database.execute(
+            "SELECT (SELECT count(*) FROM account WHERE NOT closed),"
+            " (SELECT count(*) FROM account WHERE closed), (SELECT count(*) FROM log),"
+            " (SELECT count(*) FROM room), (SELECT coalesce(sum(last_number), 0) FROM room),"
+            " (SELECT coalesce(sum(waiting), 0) FROM mailbox),"
+            " (SELECT coalesce(sum(waiting_bytes), 0) FROM mailbox),"
+            " (SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size())"
+        ).get
+        return TotalsRead(*row)
+
+
+def _name(error: Exception) -> str:
+    """What failed, in a word: an exception's text could hold what people wrote."""
+    return type(error).__name__
