@@ -59,6 +59,19 @@ class KeyStore:
             "UPDATE prekeys SET published = 1 WHERE kind = ? AND id = ?", int(kind), number
         )
 
+    def set_unpublished(self, kind: PrekeyKind, number: int) -> None:
+        """The relay does not hold the public half, or no longer."""
+        self._vault.run(
+            "UPDATE prekeys SET published = 0 WHERE kind = ? AND id = ?", int(kind), number
+        )
+
+    def unpublished_counts(self) -> dict[PrekeyKind, int]:
+        """How many pairs of each kind the relay has not confirmed."""
+        rows = self._vault.rows(
+            "SELECT kind, count(*) FROM prekeys WHERE published = 0 GROUP BY kind"
+        )
+        return {PrekeyKind(kind): count for kind, count in rows}
+
     def newest(self, kind: PrekeyKind) -> tuple[int, int] | None:
         """(id, made_ms) of the newest pair of a kind."""
         found = self._vault.row(

@@ -100,17 +100,6 @@ class OutboxStore:
             envelope,
         )
 
-    def next_envelopes(self) -> list[PendingEnvelope]:
-        """For each device, the envelope whose turn it is."""
-        return [
-            PendingEnvelope(*row)
-            for row in self._vault.rows(
-                "SELECT envelope_id, item, username, device, identity_hash, envelope"
-                " FROM envelopes WHERE envelope_id IN"
-                " (SELECT min(envelope_id) FROM envelopes GROUP BY username, device)"
-            )
-        ]
-
     def next_envelope(self, username: str, device: int) -> PendingEnvelope | None:
         """The envelope whose turn it is for one device."""
         row = self._vault.row(
@@ -120,6 +109,11 @@ class OutboxStore:
             device,
         )
         return None if row is None else PendingEnvelope(*row)
+
+    def targets(self, item: int) -> list[bytes]:
+        """H(ID) of every device that an item's envelopes still wait for."""
+        rows = self._vault.rows("SELECT identity_hash FROM envelopes WHERE item = ?", item)
+        return [row[0] for row in rows]
 
     def envelope_done(self, envelope_id: int, item: int) -> int | None:
         """The relay has it. When it was the item's last, the item goes: returns its row."""

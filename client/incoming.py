@@ -1,0 +1,289 @@
+"""Private messages coming in: opened, decrypted, stored and acknowledged in one transaction.
+
+Cheapest check first, and nothing that did not authenticate changes any state
+(docs/protocol.md §3). Whatever was delivered is acknowledged once it is dealt with.
+"""
+
+from saltline.client.contacts import Contacts
+from saltline.client.context import SYSTEM, Context, Refusal
+from saltline.client.devices import Devices
+from saltline.client.model import (
+    ConversationChanged,
+    Delivery,
+    LineChanged,
+    LineKind,
+)
+from saltline.client.vault.people import Person
+from saltline.client.vault.timeline import NewLine
+from saltline.crypto.bundles import PrekeyKind
+from saltline.crypto.encoding import Malformed
+from saltline.crypto.envelope import Opened, open_envelope
+from saltline.crypto.handshake import Setup
+from saltline.crypto.keylog import Account
+from saltline.crypto.primitives import CryptoError
+from saltline.crypto.session import Consumed, Session
+from saltline.crypto.signatures import Identity
+from saltline.protocol.content import (
+    BadContent,
+    Content,
+    Kind,
+    decode_content,
+    decode_receipt,
+    decode_text,
+)
+from saltline.protocol.limits import ACKNOWLEDGE_MAX
+from saltline.protocol.names import BadName, check_user
+from saltline.protocol.to_client import Deliver
+from saltline.protocol.to_relay import Acknowledge
+
+CLOCK_TOLERANCE_MS = 10 * 60_000
+
+
+class Incoming:
+    """Deliveries from the mailbox."""
+
+    def __init__(self, context: Context, contacts: Contacts, devices: Devices) -> None:
+        self._ctx = context
+        self._contacts = contacts
+        self._devices = devices
+        self._parked: dict[str, list[tuple[Deliver, Opened, Setup]]] = {}
+        self._done: list[int] = []
+        self._dropped = 0
+
+    def link_lost(self) -> None:
+        """What was not acknowledged will be delivered again."""
+        self._parked.clear()
+        self._done.clear()
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether deliveries wait for their sender's entries."""
+        return bool(self._parked)
+
+    def flush(self) -> None:
+        """Acknowledge what this turn has stored; sent only after the commit."""
+        while self._done:
+            numbers, self._done = (
+                tuple(self._done[:ACKNOWLEDGE_MAX]),
+                self._done[ACKNOWLEDGE_MAX:],
+            )
+            self._ctx.transmit(Acknowledge(numbers, b""))
+        if self._dropped:
+            many = "A message" if self._dropped == 1 else f"{self._dropped} messages"
+            self._ctx.alert(
+                SYSTEM,
+                f"{many} from the relay could not be opened and came to nothing: damaged, replayed,"
+                " or from a key that is not its sender's. Nothing that you had was lost.",
+            )
+            self._dropped = 0
+
+    def deliver(self, message: Deliver) -> None:
+        """Deal with one envelope."""
+        ctx = self._ctx
+        try:
+            opened = open_envelope(ctx.me, message.envelope)
+        except (CryptoError, Malformed):
+            self._drop(message)
+            return
+        if ctx.prekeys.was_seen(opened.digest):
+            self._done.append(message.number)
+            return
+        session = self._devices.find(opened.session_id)
+        if session is not None:
+            self._decrypt(message, opened, session)
+        else:
+            self._begin(message, opened)
+
+    def _drop(self, message: Deliver) -> None:
+        self._dropped += 1
+        self._done.append(message.number)
+
+    # --- known sessions ------------------------------------------------------------------------
+
+    def _decrypt(self, message: Deliver, opened: Opened, session: Session) -> None:
+        try:
+            session, content = session.decrypt(opened, self._ctx.now_ms)
+        except (CryptoError, Malformed) as error:
+            self._not_decrypted(message, opened, session.peer.username, error)
+            return
+        self._devices.replace(session)
+        self._take(message, opened, session.peer, content)
+
+    def _not_decrypted(
+        self, message: Deliver, opened: Opened, username: str, error: Exception
+    ) -> None:
+        """Somebody opened our box with a known session's id: keep it, and say so."""
+        ctx = self._ctx
+        ctx.prekeys.keep_failed(opened.digest, username, message.envelope, ctx.now_ms)
+        ctx.prekeys.remember_seen(opened.digest, ctx.now_ms)
+        self._done.append(message.number)
+        if not self._contacts.person(username).blocked:
+            why = (
+                "it was sent before, or by an older copy of their profile"
+                if isinstance(error, Consumed)
+                else "it is damaged, forged, or its keys are gone"
+            )
+            ctx.alert(
+                f"@{username}",
+                f"A message from {username} could not be decrypted: {why}. If you miss something,"
+                " ask them to send it again.",
+            )
+
+    # --- new sessions --------------------------------------------------------------------------
+
+    def _begin(self, message: Deliver, opened: Opened) -> None:
+        try:
+            setup = opened.setup_info
+        except (CryptoError, Malformed):
+            setup = None
+        if setup is None or self._ctx.prekeys.was_accepted(opened.session_id):
+            self._drop(message)
+            return
+        username = setup.initiator.username
+        if not self._may_be_peer(setup.initiator):
+            self._drop(message)
+            return
+        account = self._contacts.account(username)
+        if username in self._parked or account is None or not account.is_live(setup.initiator):
+            self._park(message, opened, setup)
+        else:
+            self._accept(message, opened, setup)
+
+    def _may_be_peer(self, identity: Identity) -> bool:
+        try:
+            check_user(identity.username)
+        except BadName:
+            return False
+        mine = self._ctx.me.identity
+        is_system = identity.username == SYSTEM[1:]
+        is_me = identity.username == mine.username
+        return identity.relay_id == mine.relay_id and not is_system and not is_me
+
+    def _park(self, message: Deliver, opened: Opened, setup: Setup) -> None:
+        """Unacknowledged until the sender's entries are known; bounded by the relay's window."""
+        username = setup.initiator.username
+        waiting = self._parked.setdefault(username, [])
+        waiting.append((message, opened, setup))
+        if len(waiting) == 1:
+            self._contacts.look_up(username, lambda result: self._unpark(username, result))
+
+    def _unpark(self, username: str, result: Account | Refusal) -> None:
+        parked = self._parked.pop(username, [])
+        if isinstance(result, Refusal) and result.lost:
+            return
+        account = self._contacts.account(username)
+        for message, opened, setup in parked:
+            session = self._devices.find(opened.session_id)
+            if session is not None:
+                self._decrypt(message, opened, session)
+            elif account is not None and account.is_live(setup.initiator):
+                self._accept(message, opened, setup)
+            else:
+                self._drop(message)
+
+    def _accept(self, message: Deliver, opened: Opened, setup: Setup) -> None:
+        ctx = self._ctx
+        keys = ctx.prekeys
+        signed = keys.prekey(PrekeyKind.SIGNED, setup.signed_prekey_id)
+        kem = keys.prekey(PrekeyKind(setup.kem_kind), setup.kem_id)
+        one_time = None
+        if setup.one_time_prekey_id:
+            one_time = keys.prekey(PrekeyKind.ONE_TIME, setup.one_time_prekey_id)
+        username = setup.initiator.username
+        if signed is None or kem is None or (setup.one_time_prekey_id and one_time is None):
+            # Nothing is proved yet, and IDs are public: only a contact's is worth keeping.
+            if self._contacts.person(username).accepted:
+                self._not_decrypted(message, opened, username, CryptoError("a prekey is gone"))
+            else:
+                self._drop(message)
+            return
+        try:
+            session, content = Session.accept(ctx.me, opened, signed, kem, one_time, ctx.now_ms)
+        except (CryptoError, Malformed):
+            self._drop(message)
+            return
+        if setup.one_time_prekey_id:
+            keys.delete_prekey(PrekeyKind.ONE_TIME, setup.one_time_prekey_id)
+        if PrekeyKind(setup.kem_kind) is PrekeyKind.ONE_TIME_KEM:
+            keys.delete_prekey(PrekeyKind.ONE_TIME_KEM, setup.kem_id)
+        keys.remember_accepted(session.id, setup.signed_prekey_id)
+        self._devices.add(session)
+        self._take(message, opened, session.peer, content)
+
+    # --- what was inside -----------------------------------------------------------------------
+
+    def _take(self, message: Deliver, opened: Opened, peer: Identity, data: bytes) -> None:
+        ctx = self._ctx
+        ctx.prekeys.remember_seen(opened.digest, ctx.now_ms)
+        self._done.append(message.number)
+        username = peer.username
+        if self._contacts.person(username).blocked:
+            return
+        try:
+            content = decode_content(data)
+            if content.to != ctx.account.username:
+                raise BadContent("it is addressed to somebody else")
+            if content.kind == Kind.RECEIPT:
+                self._take_receipt(username, content)
+            else:
+                self._take_message(peer, content)
+        except BadContent as error:
+            ctx.alert(
+                f"@{username}",
+                f"A message from {username} was dropped: {error}. It was encrypted and theirs.",
+            )
+
+    def _take_receipt(self, username: str, content: Content) -> None:
+        receipt = decode_receipt(content.body)
+        delivery = Delivery.READ if receipt.read else Delivery.DELIVERED
+        conversation, me = f"@{username}", self._ctx.account.username
+        for message_id in receipt.ids:
+            row = self._ctx.timeline.find(conversation, me, message_id)
+            if row is not None and self._ctx.timeline.set_delivery(row, delivery):
+                self._ctx.emit(LineChanged(conversation, row))
+
+    def _take_message(self, peer: Identity, content: Content) -> None:
+        ctx, username = self._ctx, peer.username
+        conversation = f"@{username}"
+        is_text = content.kind == Kind.TEXT
+        text = decode_text(content.body) if is_text else ""
+        if ctx.timeline.find(conversation, username, content.id) is not None:
+            return  # the first wins
+        self._meet(username)
+        self._note_gap(peer, content.seq)
+        reason = ""
+        if content.sent_ms > ctx.now_ms + CLOCK_TOLERANCE_MS:
+            reason = "the sender's clock is ahead"
+        ctx.add_line(
+            NewLine(
+                conversation,
+                LineKind.TEXT if is_text else LineKind.UNSUPPORTED,
+                username,
+                text if is_text else "This message needs a newer version of saltline.",
+                content.sent_ms,
+                ctx.now_ms,
+                content.id,
+                reason=reason,
+            )
+        )
+        if is_text:
+            ctx.timeline.owe_receipt(username, content.id, read=False)
+
+    def _meet(self, username: str) -> None:
+        ctx = self._ctx
+        if ctx.people.person(username) is None:
+            ctx.people.save(Person(username))
+            ctx.emit(ConversationChanged(f"@{username}"))
+
+    def _note_gap(self, peer: Identity, seq: int) -> None:
+        """Each device counts its messages in a conversation: what is missing shows."""
+        if seq == 0:
+            return
+        keys = self._ctx.prekeys
+        last = keys.peer_count(peer.username, peer.device)
+        if last and seq > last + 1:
+            missing = seq - last - 1
+            many = "1 message" if missing == 1 else f"{missing} messages"
+            self._ctx.say(f"@{peer.username}", f"a gap of {many} from {peer.username}")
+        if seq > last:
+            keys.set_peer_count(peer.username, peer.device, seq)

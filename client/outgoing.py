@@ -1,0 +1,386 @@
+"""Private messages on their way out: from the outbox, through sessions, to the relay.
+
+In a conversation nothing is overtaken: items are encrypted in order, and each device's envelopes
+are submitted one at a time, since a refused one must not be passed by its successor.
+"""
+
+from typing import Final
+
+import msgspec
+
+from saltline.client.contacts import CONTRADICTED, UNKNOWN, Contacts
+from saltline.client.context import Context, Refusal
+from saltline.client.devices import Devices, Peer
+from saltline.client.model import Delivery, ExitCode, LineChanged, LineKind, Refused
+from saltline.client.vault.outbox import Item, PendingEnvelope
+from saltline.client.vault.timeline import NewLine
+from saltline.crypto.bundles import BadBundle, Bundle, Prekey
+from saltline.crypto.encoding import Malformed
+from saltline.crypto.keylog import Account
+from saltline.crypto.primitives import CryptoError
+from saltline.crypto.session import Session
+from saltline.crypto.signatures import Identity
+from saltline.protocol.content import (
+    Content,
+    Kind,
+    Receipt,
+    decode_content,
+    encode_content,
+    encode_receipt,
+)
+from saltline.protocol.errors import ErrorCode
+from saltline.protocol.limits import MESSAGE_ID_BYTES, RECEIPT_MAX_IDS, TEXT_MAX_BYTES
+from saltline.protocol.messages import RelayMessage
+from saltline.protocol.to_client import Claimed
+from saltline.protocol.to_relay import Claim, Submit
+
+ENCRYPT_AHEAD: Final = 32  # items per turn: bounds a turn's time, not the outbox
+RETRY_MS: Final = 30_000  # after "mailbox full" and the like, where the relay names no time
+_UNKNOWN_DEVICE: Final = frozenset({ErrorCode.UNKNOWN_DEVICE, ErrorCode.UNKNOWN_USER})
+
+
+def encode_text(text: str) -> bytes:
+    """A text as it will be sent. Raises Refused."""
+    try:
+        data = text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise Refused("Not sent: the text is not valid Unicode. Nothing left.") from None
+    if not data:
+        raise Refused("Not sent: the text is empty.")
+    if len(data) > TEXT_MAX_BYTES:
+        raise Refused(
+            f"Not sent: the text has {len(data)} bytes, at most {TEXT_MAX_BYTES} fit into one"
+            " message. Send it in parts."
+        )
+    return data
+
+
+class Outgoing:
+    """What waits for people, and what each conversation waits for."""
+
+    def __init__(self, context: Context, contacts: Contacts, devices: Devices) -> None:
+        self._ctx = context
+        self._contacts = contacts
+        self._devices = devices
+        self._waiting: set[str] = set()  # conversations with items
+        self._busy: set[str] = set()  # looked up right now
+        self._claiming: set[Peer] = set()
+        self._submitting: set[Peer] = set()
+        self._not_before_ms: dict[str, int] = {}
+
+    def link_lost(self) -> None:
+        """Everything on its way will be done again."""
+        self._busy.clear()
+        self._claiming.clear()
+        self._submitting.clear()
+        self._not_before_ms.clear()
+
+    def load(self) -> None:
+        """What an earlier run left."""
+        self._waiting = {name for name in self._ctx.outbox.conversations() if name.startswith("@")}
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether something is on its way or could leave now."""
+        held = {name for name in self._waiting if self._is_held(name)}
+        return bool(self._busy or self._claiming or self._submitting or self._waiting - held)
+
+    def _is_held(self, conversation: str) -> bool:
+        later = self._not_before_ms.get(conversation, 0) > self._ctx.now_ms
+        person = self._contacts.person(conversation[1:])
+        return later or person.changed or person.blocked
+
+    # --- what people and this client want to send -------------------------------------------------
+
+    def queue_text(self, username: str, text: str) -> int:
+        """A new line at the end of a conversation; returns its row. Raises Refused."""
+        data = encode_text(text)
+        self._contacts.check_may_send(username)
+        self._contacts.accept(username)
+        ctx, conversation = self._ctx, f"@{username}"
+        message_id = ctx.random(MESSAGE_ID_BYTES)
+        row = ctx.add_line(
+            NewLine(
+                conversation,
+                LineKind.TEXT,
+                ctx.account.username,
+                text,
+                ctx.now_ms,
+                ctx.now_ms,
+                message_id,
+                mine=True,
+                delivery=Delivery.QUEUED,
+            )
+        )
+        content = Content(Kind.TEXT, message_id, username, 0, ctx.now_ms, b"", data)
+        ctx.outbox.add(conversation, row, encode_content(content))
+        self._waiting.add(conversation)
+        return row
+
+    def requeue(self, row: int) -> None:
+        """A failed line again, under its own id. Raises Refused."""
+        line = self._ctx.timeline.line(row)
+        if line is None or not line.mine or line.delivery is not Delivery.FAILED:
+            raise Refused("Only a message that failed can be sent again.")
+        username = line.conversation[1:]
+        self._contacts.check_may_send(username)
+        content = Content(
+            Kind.TEXT, line.id, username, 0, line.sent_ms, b"", line.body.encode("utf-8")
+        )
+        self._ctx.timeline.requeue(row)
+        self._ctx.outbox.add(line.conversation, row, encode_content(content))
+        self._ctx.emit(LineChanged(line.conversation, row))
+        self._waiting.add(line.conversation)
+
+    def queue_receipts(self) -> None:
+        """Tell people what is stored, and what was read."""
+        ctx = self._ctx
+        for username, read, ids in ctx.timeline.receipts_due(RECEIPT_MAX_IDS):
+            body = encode_receipt(Receipt(tuple(ids), read))
+            message_id = ctx.random(MESSAGE_ID_BYTES)
+            content = Content(Kind.RECEIPT, message_id, username, 0, ctx.now_ms, b"", body)
+            ctx.outbox.add(f"@{username}", 0, encode_content(content))
+            ctx.timeline.receipts_queued(username, read, ids)
+            self._waiting.add(f"@{username}")
+
+    # --- moving on -------------------------------------------------------------------------------
+
+    def pump(self) -> None:
+        """Move every conversation on as far as it goes without an answer."""
+        if not self._ctx.ready:
+            return
+        for conversation in sorted(self._waiting):
+            if not self._is_held(conversation):
+                self._move(conversation)
+
+    def person_decided(self, username: str) -> None:
+        """Trust changed: what was encrypted for a key that is gone cannot leave any more."""
+        self._not_before_ms.pop(f"@{username}", None)
+        account = self._contacts.account(username)
+        for item in self._ctx.outbox.items(f"@{username}"):
+            if item.encrypted and account is not None:
+                self._drop_if_dead(item, account)
+
+    def _drop_if_dead(self, item: Item, account: Account) -> None:
+        live = {identity.hash for identity in account.live}
+        if all(each in live for each in self._ctx.outbox.targets(item.item)):
+            return
+        self._fail(
+            item, "It was encrypted for the old key. To send it to the new one: /retry", None
+        )
+
+    def _move(self, conversation: str) -> None:
+        first = self._ctx.outbox.first(conversation)
+        if first is None:
+            self._waiting.discard(conversation)
+            return
+        username = conversation[1:]
+        account = self._contacts.account(username)
+        if account is None:
+            self._look_up(conversation)
+        elif account.closed:
+            self._fail_all(conversation, f"{username}'s account was closed.", ExitCode.UNKNOWN_NAME)
+        else:
+            self._encrypt(conversation, account)
+            for identity in account.live:
+                self._submit_next((username, identity.device), conversation)
+            self._check_dead_devices(conversation, account)
+
+    def _check_dead_devices(self, conversation: str, account: Account) -> None:
+        """An envelope for a device that was ended, while the account lives on, goes nowhere."""
+        first = self._ctx.outbox.first(conversation)
+        if first is not None and first.encrypted:
+            live = {identity.hash for identity in account.live}
+            if not any(each in live for each in self._ctx.outbox.targets(first.item)):
+                self._drop_if_dead(first, account)
+
+    def _look_up(self, conversation: str) -> None:
+        if conversation in self._busy:
+            return
+        self._busy.add(conversation)
+        username = conversation[1:]
+        self._contacts.look_up(username, lambda result: self._looked_up(conversation, result))
+
+    def _looked_up(self, conversation: str, result: Account | Refusal) -> None:
+        self._busy.discard(conversation)
+        username = conversation[1:]
+        if isinstance(result, Account):
+            self._note_if_held(conversation)
+        elif result is UNKNOWN:
+            sentence = f"There is no user {username} on this relay. Nothing was sent."
+            self._fail_all(conversation, sentence, ExitCode.UNKNOWN_NAME)
+        elif result is CONTRADICTED:
+            self._contradicted(conversation)
+        elif not result.lost:
+            self._wait(conversation, result.as_refused(), result.retry_after_ms)
+
+    def _contradicted(self, conversation: str) -> None:
+        sentence = (
+            f"Not sent: the relay answered with another key for {conversation[1:]}."
+            " Nothing left this computer. Compare in person, then: /retry"
+        )
+        self._fail_all(conversation, sentence, ExitCode.NOT_TRUSTED)
+
+    def _note_if_held(self, conversation: str) -> None:
+        try:
+            self._contacts.check_may_send(conversation[1:])
+        except Refused as refused:
+            self._mark_waiting(conversation, refused.sentence, refused.code)
+
+    # --- sessions and envelopes ----------------------------------------------------------------
+
+    def _encrypt(self, conversation: str, account: Account) -> None:
+        items = self._ctx.outbox.unencrypted(conversation, ENCRYPT_AHEAD)
+        if not items:
+            return
+        sessions: list[Session] = []
+        for identity in account.live:
+            session = self._devices.sessions((identity.username, identity.device)).choose(
+                self._ctx.now_ms
+            )
+            if session is None:
+                self._claim(identity, conversation)
+            elif session.peer == identity:
+                sessions.append(session)
+        if len(sessions) != len(account.live):
+            return
+        for item in items:
+            sessions = self._encrypt_item(item, sessions)
+        for session in sessions:
+            self._devices.replace(session)
+
+    def _encrypt_item(self, item: Item, sessions: list[Session]) -> list[Session]:
+        content = item.content
+        if item.row:
+            numbered = msgspec.structs.replace(
+                decode_content(content), seq=self._ctx.timeline.next_seq(item.conversation)
+            )
+            content = encode_content(numbered)
+        advanced = []
+        for session in sessions:
+            session, envelope = session.encrypt(content, self._ctx.random)
+            peer = session.peer
+            self._ctx.outbox.add_envelope(
+                item.item, peer.username, peer.device, peer.hash, envelope
+            )
+            advanced.append(session)
+        self._ctx.outbox.set_encrypted(item.item)
+        return advanced
+
+    def _claim(self, identity: Identity, conversation: str) -> None:
+        peer = (identity.username, identity.device)
+        if peer in self._claiming:
+            return
+        self._claiming.add(peer)
+        self._ctx.request(
+            lambda number: Claim(number, *peer),
+            lambda answer: self._claimed(identity, conversation, answer),
+            lambda refusal: self._claim_refused(peer, conversation, refusal),
+        )
+
+    def _claimed(self, identity: Identity, conversation: str, answer: RelayMessage) -> None:
+        peer = (identity.username, identity.device)
+        self._claiming.discard(peer)
+        ctx = self._ctx
+        try:
+            bundle = _read_bundle(answer)
+            if bundle.identity != identity:
+                raise BadBundle("another identity than the one in the key log")
+            started_ms = self._devices.sessions(peer).next_started_ms(ctx.now_ms)
+            session = Session.initiate(ctx.me, bundle, started_ms, ctx.now_ms, ctx.random)
+        except (CryptoError, Malformed):
+            ctx.alert(
+                conversation,
+                f"The relay answered with keys for {identity.username} that are not"
+                f" {identity.username}'s, or are damaged. Nothing was sent to them.",
+            )
+            self._contradicted(conversation)
+            return
+        self._devices.add(session)
+
+    def _claim_refused(self, peer: Peer, conversation: str, refusal: Refusal) -> None:
+        self._claiming.discard(peer)
+        if refusal.lost:
+            return
+        if refusal.code in _UNKNOWN_DEVICE:
+            self._look_up(conversation)
+        elif refusal.code == ErrorCode.NO_PREKEYS:
+            sentence = f"{peer[0]} has published no keys yet; it leaves by itself when they have."
+            self._wait(conversation, Refused(sentence, ExitCode.TIMED_OUT), RETRY_MS)
+        else:
+            self._wait(conversation, refusal.as_refused(), refusal.retry_after_ms)
+
+    def _submit_next(self, peer: Peer, conversation: str) -> None:
+        if peer in self._submitting or not self._ctx.ready:
+            return
+        pending = self._ctx.outbox.next_envelope(*peer)
+        account = self._contacts.account(peer[0])
+        if pending is None or account is None:
+            return
+        identity = account.live_device(peer[1])
+        if identity is None or identity.hash != pending.identity_hash:
+            return
+        self._submitting.add(peer)
+        self._ctx.request(
+            lambda number: Submit(number, *peer, pending.envelope, b""),
+            lambda _answer: self._submitted(peer, conversation, pending),
+            lambda refusal: self._submit_refused(peer, conversation, pending, refusal),
+        )
+
+    def _submitted(self, peer: Peer, conversation: str, pending: PendingEnvelope) -> None:
+        self._submitting.discard(peer)
+        row = self._ctx.outbox.envelope_done(pending.envelope_id, pending.item)
+        if row and self._ctx.timeline.set_delivery(row, Delivery.RELAYED):
+            self._ctx.emit(LineChanged(conversation, row))
+
+    def _submit_refused(
+        self, peer: Peer, conversation: str, pending: PendingEnvelope, refusal: Refusal
+    ) -> None:
+        self._submitting.discard(peer)
+        if refusal.lost:
+            return
+        if refusal.code in _UNKNOWN_DEVICE:
+            self._not_before_ms[conversation] = self._ctx.now_ms + RETRY_MS
+            self._look_up(conversation)
+        elif refusal.code in (ErrorCode.ENVELOPE_TOO_LARGE, ErrorCode.BAD_MESSAGE):
+            item = self._ctx.outbox.first(conversation)
+            if item is not None and item.item == pending.item:
+                self._fail(item, refusal.as_refused().sentence, ExitCode.USAGE)
+        else:
+            self._wait(conversation, refusal.as_refused(), refusal.retry_after_ms)
+
+    # --- saying why ------------------------------------------------------------------------------
+
+    def _wait(self, conversation: str, refused: Refused, delay_ms: int) -> None:
+        """It stays queued and is tried again; its first line says why it waits."""
+        self._not_before_ms[conversation] = self._ctx.now_ms + (delay_ms or RETRY_MS)
+        self._mark_waiting(conversation, refused.sentence, refused.code)
+
+    def _mark_waiting(self, conversation: str, sentence: str, code: ExitCode) -> None:
+        for item in self._ctx.outbox.items(conversation):
+            if item.row:
+                self._ctx.timeline.set_reason(item.row, sentence)
+                self._ctx.emit(LineChanged(conversation, item.row, code))
+
+    def _fail_all(self, conversation: str, sentence: str, code: ExitCode) -> None:
+        for item in self._ctx.outbox.items(conversation):
+            self._fail(item, sentence, code)
+        self._waiting.discard(conversation)
+
+    def _fail(self, item: Item, sentence: str, code: ExitCode | None) -> None:
+        self._ctx.outbox.remove(item.item)
+        if item.row and self._ctx.timeline.set_delivery(item.row, Delivery.FAILED, sentence):
+            self._ctx.emit(LineChanged(item.conversation, item.row, code or ExitCode.NOT_TRUSTED))
+
+
+def _read_bundle(answer: RelayMessage) -> Bundle:
+    if not isinstance(answer, Claimed):
+        raise BadBundle("not a bundle")
+    one_time = Prekey.decode(answer.one_time_prekey) if answer.one_time_prekey else None
+    return Bundle(
+        identity=Identity.decode(answer.identity),
+        identity_signature=answer.identity_signature,
+        signed_prekey=Prekey.decode(answer.signed_prekey),
+        kem_prekey=Prekey.decode(answer.kem_prekey),
+        one_time_prekey=one_time,
+    )

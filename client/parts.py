@@ -1,0 +1,82 @@
+"""The parts of the core, and the turn that they share."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from saltline.client.contacts import Contacts
+from saltline.client.context import LINK_LOST, Context
+from saltline.client.devices import Devices
+from saltline.client.incoming import Incoming
+from saltline.client.outgoing import Outgoing
+from saltline.client.posting import Posting
+from saltline.client.publishing import Publishing
+from saltline.client.rooms import Rooms
+from saltline.client.vault import views
+from saltline.client.vault.database import Vault, VaultError
+from saltline.crypto.primitives import Random
+
+
+class Parts:
+    """One of each, over one context."""
+
+    def __init__(self, vault: Vault, random: Random) -> None:
+        self.context = Context(vault, random)
+        self.context.keys = views.own_keys(vault)
+        self.contacts = Contacts(self.context)
+        self.devices = Devices(self.context)
+        self.incoming = Incoming(self.context, self.contacts, self.devices)
+        self.outgoing = Outgoing(self.context, self.contacts, self.devices)
+        self.rooms = Rooms(self.context, self.contacts)
+        self.posting = Posting(self.context, self.rooms)
+        self.publishing = Publishing(self.context)
+        self.outgoing.load()
+        self.posting.load()
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether something is on its way, or could leave now."""
+        return (
+            self.incoming.is_busy
+            or self.outgoing.is_busy
+            or self.rooms.is_busy
+            or self.posting.is_busy
+            or self.publishing.is_busy
+            or self.contacts.is_looking
+        )
+
+    @contextmanager
+    def turn(self, now_ms: int) -> Iterator[None]:
+        """One transaction; what it decided leaves after its commit, or not at all."""
+        context = self.context
+        context.now_ms = now_ms
+        try:
+            with context.vault.transaction():
+                yield
+                if context.ready:
+                    self.outgoing.queue_receipts()
+                    self.outgoing.pump()
+                    self.posting.pump()
+                    self.contacts.flush()
+                self.incoming.flush()
+                self.devices.flush()
+        except BaseException as error:
+            context.drop_commands()
+            self.contacts.forget_caches()
+            self.devices.forget_caches()
+            context.keys = views.own_keys(context.vault)
+            if isinstance(error, VaultError):
+                self.link_lost()
+                self.outgoing.load()
+                self.posting.load()
+            raise
+
+    def link_lost(self) -> None:
+        """Forget what was on its way; the vault knows what is to be done again."""
+        self.context.ready = False
+        self.context.fail_all(LINK_LOST)
+        self.contacts.link_lost()
+        self.incoming.link_lost()
+        self.outgoing.link_lost()
+        self.rooms.link_lost()
+        self.posting.link_lost()
+        self.publishing.link_lost()

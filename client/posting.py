@@ -1,0 +1,217 @@
+"""What we put into rooms: joins, leaves and posts, signed, one at a time in each room.
+
+An entry is signed once, kept in the vault and repeated as it is until the relay has numbered it.
+"""
+
+from collections.abc import Callable
+
+from saltline.client.context import Context, Refusal
+from saltline.client.model import Delivery, ExitCode, LineChanged, LineKind, Refused
+from saltline.client.outgoing import RETRY_MS, encode_text
+from saltline.client.rooms import Rooms
+from saltline.client.vault.outbox import Item
+from saltline.client.vault.rooms import RoomState
+from saltline.client.vault.timeline import NewLine
+from saltline.crypto.signatures import EMPTY_HISTORY, RoomStatement
+from saltline.protocol.content import RoomKind
+from saltline.protocol.errors import ErrorCode
+from saltline.protocol.limits import MESSAGE_ID_BYTES
+from saltline.protocol.messages import RelayMessage
+from saltline.protocol.names import BadName, check_room
+from saltline.protocol.to_client import Joined
+from saltline.protocol.to_relay import Join, Post
+
+_FINAL = frozenset(
+    {
+        ErrorCode.BAD_STATEMENT,
+        ErrorCode.BAD_MESSAGE,
+        ErrorCode.BAD_NAME,
+        ErrorCode.TOO_MANY_ROOMS,
+    }
+)
+
+
+def checked_room(room: str) -> str:
+    """A room's name. Raises Refused."""
+    try:
+        return check_room(room)
+    except BadName as error:
+        raise Refused(f"{error} Nothing was sent.") from None
+
+
+class Posting:
+    """What waits for rooms."""
+
+    def __init__(self, context: Context, rooms: Rooms) -> None:
+        self._ctx = context
+        self._rooms = rooms
+        self._waiting: set[str] = set()
+        self._busy: set[str] = set()
+        self._not_before_ms: dict[str, int] = {}
+
+    def link_lost(self) -> None:
+        """Everything on its way will be done again."""
+        self._busy.clear()
+        self._not_before_ms.clear()
+
+    def load(self) -> None:
+        """What an earlier run left."""
+        names = self._ctx.outbox.conversations()
+        self._waiting = {name for name in names if name.startswith("#")}
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether something is on its way or could leave now."""
+        now_ms = self._ctx.now_ms
+        ready = [r for r in self._waiting if self._not_before_ms.get(r, 0) <= now_ms]
+        return bool(self._busy or ready)
+
+    def queue_text(self, room: str, text: str) -> int:
+        """A new line at the end of a room; returns its row. Raises Refused."""
+        checked_room(room)
+        data = encode_text(text)
+        ctx = self._ctx
+        message_id = ctx.random(MESSAGE_ID_BYTES)
+        row = ctx.add_line(
+            NewLine(
+                room,
+                LineKind.TEXT,
+                ctx.account.username,
+                text,
+                ctx.now_ms,
+                ctx.now_ms,
+                message_id,
+                mine=True,
+                delivery=Delivery.QUEUED,
+            )
+        )
+        ctx.outbox.add(room, row, message_id + data)
+        self._waiting.add(room)
+        return row
+
+    def requeue(self, row: int) -> None:
+        """A failed post again, under its own id. Raises Refused."""
+        line = self._ctx.timeline.line(row)
+        if line is None or not line.mine or line.delivery is not Delivery.FAILED:
+            raise Refused("Only a message that failed can be sent again.")
+        self._ctx.timeline.requeue(row)
+        self._ctx.outbox.add(line.conversation, row, line.id + line.body.encode("utf-8"))
+        self._ctx.emit(LineChanged(line.conversation, row))
+        self._waiting.add(line.conversation)
+
+    def pump(self) -> None:
+        """Send what can leave."""
+        if not self._ctx.ready:
+            return
+        for room in sorted(self._waiting):
+            if room in self._busy or self._not_before_ms.get(room, 0) > self._ctx.now_ms:
+                continue
+            item = self._ctx.outbox.first(room)
+            if item is None:
+                self._waiting.discard(room)
+            elif not self._ctx.timeline.is_joined(room):
+                self._join_first(room)
+            else:
+                self._post(room, item)
+
+    def _join_first(self, room: str) -> None:
+        self.join(room, lambda: None, lambda refusal: self._refused(room, refusal))
+
+    # --- joining and leaving -------------------------------------------------------------------
+
+    def join(self, room: str, done: Callable[[], None], refused: Callable[[Refusal], None]) -> None:
+        """Become a member; the relay makes a room that is new. Raises Refused for a bad name."""
+        checked_room(room)
+        self._busy.add(room)
+        statement = self._statement(room, RoomKind.JOIN, self._ctx.random(MESSAGE_ID_BYTES), b"")
+        signature = self._ctx.me.sign(statement)
+
+        def joined(answer: RelayMessage) -> None:
+            self._busy.discard(room)
+            if isinstance(answer, Joined):
+                self._rooms.joined(room, answer.after, answer.after_hash)
+                done()
+
+        def not_joined(refusal: Refusal) -> None:
+            self._busy.discard(room)
+            refused(refusal)
+
+        self._ctx.request(lambda number: Join(number, statement, signature), joined, not_joined)
+
+    def leave(
+        self, room: str, done: Callable[[], None], refused: Callable[[Refusal], None]
+    ) -> None:
+        """End the membership. Raises Refused where there is none."""
+        checked_room(room)
+        if not self._ctx.timeline.is_joined(room):
+            raise Refused(f"You are not in {room}.", ExitCode.UNKNOWN_NAME)
+        statement = self._statement(room, RoomKind.LEAVE, self._ctx.random(MESSAGE_ID_BYTES), b"")
+        signature = self._ctx.me.sign(statement)
+
+        def left(_answer: RelayMessage) -> None:
+            self._rooms.left(room)
+            done()
+
+        self._ctx.request(lambda number: Post(number, statement, signature), left, refused)
+
+    # --- posting -------------------------------------------------------------------------------
+
+    def _statement(self, room: str, kind: RoomKind, message_id: bytes, body: bytes) -> bytes:
+        """The bytes to sign; raises the room's own time so that entries are in order."""
+        ctx = self._ctx
+        state = ctx.rooms.state(room) or RoomState(room, 0, EMPTY_HISTORY, 0)
+        time_ms = max(ctx.now_ms, state.own_time_ms + 1)
+        if ctx.rooms.state(room) is not None:
+            ctx.rooms.save(RoomState(room, state.last, state.hash, time_ms))
+        identity = ctx.me.identity
+        known = state.hash or EMPTY_HISTORY
+        return RoomStatement(
+            relay_id=identity.relay_id,
+            room=room,
+            author=identity.hash,
+            kind=kind,
+            message_id=message_id,
+            time_ms=time_ms,
+            seen=state.last if state.hash else 0,
+            seen_hash=known,
+            body=body,
+        ).encode()
+
+    def _post(self, room: str, item: Item) -> None:
+        signed = self._ctx.outbox.room_post(item.item)
+        if signed is None:
+            message_id, body = item.content[:MESSAGE_ID_BYTES], item.content[MESSAGE_ID_BYTES:]
+            statement = self._statement(room, RoomKind.TEXT, message_id, body)
+            signed = (statement, self._ctx.me.sign(statement))
+            self._ctx.outbox.add_room_post(item.item, *signed)
+        self._busy.add(room)
+        post = signed
+        self._ctx.request(
+            lambda number: Post(number, *post),
+            lambda _answer: self._posted(room, item),
+            lambda refusal: self._refused(room, refusal),
+        )
+
+    def _posted(self, room: str, item: Item) -> None:
+        self._busy.discard(room)
+        self._ctx.outbox.remove(item.item)
+        if self._ctx.timeline.set_delivery(item.row, Delivery.RELAYED):
+            self._ctx.emit(LineChanged(room, item.row))
+
+    def _refused(self, room: str, refusal: Refusal) -> None:
+        self._busy.discard(room)
+        if refusal.lost:
+            return
+        refused = refusal.as_refused()
+        item = self._ctx.outbox.first(room)
+        if refusal.code == ErrorCode.NOT_A_MEMBER:
+            self._rooms.left(room)  # joined again with the next attempt
+        if refusal.code in _FINAL and item is not None:
+            self._ctx.outbox.remove(item.item)
+            self._ctx.timeline.set_delivery(item.row, Delivery.FAILED, refused.sentence)
+            self._ctx.emit(LineChanged(room, item.row, refused.code))
+            return
+        self._not_before_ms[room] = self._ctx.now_ms + (refusal.retry_after_ms or RETRY_MS)
+        if item is not None:
+            self._ctx.timeline.set_reason(item.row, refused.sentence)
+            self._ctx.emit(LineChanged(room, item.row, refused.code))
