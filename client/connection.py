@@ -128,7 +128,7 @@ class Connection:
             return
         problem = self._greeting.challenged(message, body)
         if problem:
-            self._registered(Refused(problem))
+            self.registration_ended(Refused(problem))
             self.leave(problem, retry=False)
 
     def _welcome(self, message: to_client.Welcome) -> None:
@@ -143,7 +143,7 @@ class Connection:
         self._ping()
         if is_new:
             self._parts.posting.join(LOBBY, lambda: None, lambda refusal: None)
-            self._registered(None)
+            self.registration_ended(None)
 
     def _refused(self, error: to_client.Error) -> None:
         refusal = Refusal(error.code, sanitise(error.detail, newlines=False), error.retry_after_ms)
@@ -163,10 +163,11 @@ class Connection:
     def registration_refused(self, refused: Refused) -> None:
         """The relay will not have it: forget the keys that were made for it."""
         self._greeting.forget()
-        self._registered(refused)
+        self.registration_ended(refused)
         self.leave(refused.sentence, retry=False)
 
-    def _registered(self, refused: Refused | None) -> None:
+    def registration_ended(self, refused: Refused | None) -> None:
+        """Tell whoever waits for it, if anybody does: done (None), or why not."""
         ticket, self._registration = self._registration, None
         if ticket is None:
             return

@@ -11,6 +11,7 @@ import apsw
 from saltline.client.vault.schema import SCHEMA_VERSION, TABLES
 
 KEY_BYTES = 32
+SQLiteValue = None | int | float | bytes | str
 
 
 class VaultError(Exception):
@@ -118,25 +119,25 @@ class Vault:
                 raise _failed(error) from None
             raise
 
-    def rows(self, sql: str, *values: apsw.SQLiteValue) -> list[tuple[Any, ...]]:
+    def rows(self, sql: str, *values: SQLiteValue) -> list[tuple[Any, ...]]:
         """All rows of a query."""
         return self.db.execute(sql, values).fetchall()
 
-    def row(self, sql: str, *values: apsw.SQLiteValue) -> tuple[Any, ...] | None:
+    def row(self, sql: str, *values: SQLiteValue) -> tuple[Any, ...] | None:
         """The first row of a query, or None."""
         found: tuple[Any, ...] | None = self.db.execute(sql, values).fetchone()
         return found
 
-    def value(self, sql: str, *values: apsw.SQLiteValue) -> Any:
+    def value(self, sql: str, *values: SQLiteValue) -> Any:
         """The first column of the first row, or None."""
         found = self.row(sql, *values)
         return None if found is None else found[0]
 
-    def run(self, sql: str, *values: apsw.SQLiteValue) -> None:
+    def run(self, sql: str, *values: SQLiteValue) -> None:
         """A statement that changes rows."""
         self.db.execute(sql, values)
 
-    def insert(self, sql: str, *values: apsw.SQLiteValue) -> int:
+    def insert(self, sql: str, *values: SQLiteValue) -> int:
         """An INSERT; returns the new row's number."""
         self.db.execute(sql, values)
         return self.db.last_insert_rowid()

@@ -1,0 +1,116 @@
+"""The vault: encrypted as a whole, all or nothing, and clear about what it refuses."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import apsw
+import pytest
+
+from saltline.client.vault.database import (
+    AccountRow,
+    NewerVault,
+    Vault,
+    VaultFailed,
+    WrongKey,
+)
+
+KEY = bytes(range(32))
+CANARY = "the quick brown canary"
+
+
+@pytest.fixture
+def vault(tmp_path: Path) -> Iterator[Vault]:
+    opened = Vault.create(tmp_path / "vault.db", KEY)
+    yield opened
+    opened.close()
+
+
+def everything_on_disk(folder: Path) -> bytes:
+    return b"".join(path.read_bytes() for path in sorted(folder.iterdir()))
+
+
+def test_nothing_that_was_written_stands_in_the_files(vault: Vault, tmp_path: Path) -> None:
+    with vault.transaction():
+        vault.save_account(AccountRow(CANARY, "relay.example", 7443, identity=CANARY.encode()))
+    found = everything_on_disk(tmp_path)
+    assert len(found) > 4096
+    assert CANARY.encode() not in found
+    assert b"relay.example" not in found
+    assert b"SQLite format 3" not in found
+    assert b"CREATE TABLE" not in found
+
+
+def test_another_key_is_refused_and_changes_nothing(vault: Vault, tmp_path: Path) -> None:
+    with vault.transaction():
+        vault.set_meta("kept", 7)
+    vault.close()
+    before = everything_on_disk(tmp_path)
+    with pytest.raises(WrongKey, match="does not open this vault"):
+        Vault.open(tmp_path / "vault.db", bytes(32))
+    assert everything_on_disk(tmp_path) == before
+    again = Vault.open(tmp_path / "vault.db", KEY)
+    assert again.meta("kept") == 7
+    again.close()
+
+
+def test_a_newer_vault_is_refused(vault: Vault, tmp_path: Path) -> None:
+    vault.db.execute("PRAGMA user_version = 99")
+    vault.close()
+    with pytest.raises(NewerVault, match="update saltline"):
+        Vault.open(tmp_path / "vault.db", KEY)
+
+
+def test_an_existing_file_is_not_overwritten(vault: Vault, tmp_path: Path) -> None:
+    with pytest.raises(VaultFailed, match="exists"):
+        Vault.create(tmp_path / "vault.db", KEY)
+
+
+def test_a_file_that_is_no_vault_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "vault.db").write_bytes(b"hello" * 4096)
+    with pytest.raises(WrongKey):
+        Vault.open(tmp_path / "vault.db", KEY)
+
+
+def test_a_transaction_that_fails_leaves_nothing(vault: Vault) -> None:
+    with pytest.raises(RuntimeError), vault.transaction():
+        vault.set_meta("half", 1)
+        raise RuntimeError("in the middle")
+    assert vault.meta("half") == 0
+
+
+def test_a_disk_that_fails_is_a_sentence(vault: Vault) -> None:
+    with pytest.raises(VaultFailed, match="nothing of this was saved"), vault.transaction():
+        raise apsw.FullError("full")
+    with pytest.raises(VaultFailed, match="disk failed"), vault.transaction():
+        raise apsw.IOError("no")
+
+
+def test_a_reader_sees_what_was_committed_and_cannot_write(vault: Vault) -> None:
+    reader = vault.reader()
+    with vault.transaction():
+        vault.set_meta("seen", 1)
+        assert reader.meta("seen") == 0
+    assert reader.meta("seen") == 1
+    with pytest.raises(apsw.ReadOnlyError):
+        reader.run("DELETE FROM meta")
+    reader.close()
+
+
+def test_closing_empties_the_log_that_could_hold_deleted_keys(tmp_path: Path) -> None:
+    vault = Vault.create(tmp_path / "vault.db", KEY)
+    with vault.transaction():
+        vault.set_meta("x", 1)
+    assert (tmp_path / "vault.db-wal").stat().st_size > 0
+    vault.close()
+    wal = tmp_path / "vault.db-wal"
+    assert not wal.exists() or wal.stat().st_size == 0
+
+
+def test_a_repr_shows_no_key(vault: Vault) -> None:
+    row = AccountRow("ada", "relay.example", 7443, identity=b"SECRET", invite="CODE-CODE")
+    assert KEY.hex() not in repr(vault) and repr(KEY) not in repr(vault)
+    assert "SECRET" not in repr(row) and "CODE" not in repr(row)
+
+
+def test_files_are_private(vault: Vault, tmp_path: Path) -> None:
+    assert (tmp_path / "vault.db").stat().st_mode & 0o077 == 0
