@@ -1,0 +1,348 @@
+"""Two small devices and a relay that loses, delays, reorders and repeats: docs/protocol.md §3–§5.
+
+A device here does what a client must: choose a session or start one, commit, only then send;
+open, commit, only then acknowledge. Its disk holds bytes, and a crash goes back to them.
+"""
+
+import copy
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from unittest import mock
+
+import pytest
+
+from saltline.crypto import session as session_module
+from saltline.crypto.bundles import DAY_MS, Bundle, Prekey, PrekeyKind
+from saltline.crypto.envelope import Opened, open_envelope
+from saltline.crypto.keys import IdentityKeys, PrekeyPair, generate_prekey
+from saltline.crypto.primitives import CryptoError, box, sha256
+from saltline.crypto.session import Session
+from saltline.crypto.sessions import SessionSet
+
+START_MS = 1_760_000_000_000
+ROTATE_MS = 7 * DAY_MS
+PRIVATE_HALF_MS = 38 * DAY_MS  # 7 in use, 30 in a mailbox, 1
+RECEIVING_MS = 31 * DAY_MS
+MAILBOX_MS = 30 * DAY_MS
+DEDUPE_MS = 45 * DAY_MS
+SIGNED, ONE_TIME = PrekeyKind.SIGNED, PrekeyKind.ONE_TIME
+LAST_RESORT, ONE_TIME_KEM = PrekeyKind.LAST_RESORT_KEM, PrekeyKind.ONE_TIME_KEM
+RESYNC = b" resync "
+
+
+@dataclass
+class Device:
+    """One device's memory; after a crash, what `disk` holds."""
+
+    name: str
+    keys: IdentityKeys
+    sessions: SessionSet = field(default_factory=SessionSet)
+    prekeys: dict[tuple[PrekeyKind, int], PrekeyPair] = field(default_factory=dict)
+    delete_at_ms: dict[tuple[PrekeyKind, int], int] = field(default_factory=dict)
+    accepted: dict[bytes, int] = field(default_factory=dict)  # sid to the SPK's id
+    gone: set[bytes] = field(default_factory=set)  # sids of sessions dropped by count or age
+    seen: dict[bytes, int] = field(default_factory=dict)  # H(envelope) to when
+    shown: list[bytes] = field(default_factory=list)
+    outbox: list[bytes] = field(default_factory=list)
+    chosen_ms: dict[bytes, int] = field(default_factory=dict)  # sid to when it last sent
+    heard: dict[bytes, int] = field(default_factory=dict)  # sid to the peer's latest count there
+    skew_ms: int = 0
+    rotated_ms: int = 0
+    next_id: int = 1
+    disk: dict[str, Any] = field(default_factory=dict)
+
+    def commit(self) -> None:
+        stored = [session.to_bytes() for session in self.sessions.sessions]
+        self.sessions = SessionSet.of(Session.from_bytes(each) for each in stored)
+        self.disk = {k: copy.copy(v) for k, v in vars(self).items() if k != "disk"}
+
+    def restart(self) -> None:
+        vars(self).update({k: copy.copy(v) for k, v in self.disk.items()})
+
+    def prune(self, now_ms: int) -> None:
+        self.sessions, dropped = self.sessions.prune(now_ms)
+        assert all(now_ms - self.chosen_ms[sid] >= RECEIVING_MS for sid in dropped)
+        self.gone.update(dropped)
+        for name in [n for n, at_ms in self.delete_at_ms.items() if at_ms <= now_ms]:
+            del self.delete_at_ms[name], self.prekeys[name]
+        self.seen = {k: at_ms for k, at_ms in self.seen.items() if now_ms - at_ms < DEDUPE_MS}
+        self.accepted = {
+            sid: spk for sid, spk in self.accepted.items() if (SIGNED, spk) in self.prekeys
+        }
+
+
+@dataclass
+class Sent:
+    """What the sender committed: the only truth about an envelope."""
+
+    content: bytes
+    sent_ms: int
+    shown: int = 0
+
+
+class Pair:
+    """Alice, Bob and the relay between them."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = random.Random(seed)
+        self.now_ms = START_MS
+        self.published: dict[str, dict[PrekeyKind, list[Prekey]]] = {}
+        self.mailbox: dict[str, list[bytes]] = {"alice": [], "bob": []}
+        self.sent: dict[bytes, Sent] = {}
+        self.archive: dict[str, list[bytes]] = {"alice": [], "bob": []}
+        self.box_keys: set[bytes] = set()
+        self.drawn: list[bytes] = []
+        self.count = 0
+        draw = self.random.randbytes
+        self.devices = {
+            name: Device(name, IdentityKeys.generate(bytes(32), name, 1, draw))
+            for name in ("alice", "bob")
+        }
+        self.devices["bob"].skew_ms = self.random.randint(-DAY_MS // 2, DAY_MS // 2)
+        for device in self.devices.values():
+            self.rotate(device)
+            self.top_up(device, 2)
+
+    def tick(self, ms: int = 1) -> None:
+        self.now_ms += ms
+
+    def clock(self, device: Device) -> int:
+        return self.now_ms + device.skew_ms
+
+    # Prekeys --------------------------------------------------------------------------------
+
+    def make(self, device: Device, kind: PrekeyKind) -> Prekey:
+        draw = self.random.randbytes
+        pair = generate_prekey(device.keys, kind, device.next_id, self.clock(device), draw)
+        device.prekeys[kind, device.next_id] = pair
+        if kind.is_one_time:
+            late_ms = pair.public.not_after_ms + PRIVATE_HALF_MS
+            device.delete_at_ms[kind, device.next_id] = late_ms
+        device.next_id += 1
+        return pair.public
+
+    def rotate(self, device: Device) -> None:
+        for name in device.prekeys:
+            if not name[0].is_one_time:
+                device.delete_at_ms.setdefault(name, self.clock(device) + PRIVATE_HALF_MS)
+        fresh = {kind: [self.make(device, kind)] for kind in (SIGNED, LAST_RESORT)}
+        device.rotated_ms = self.clock(device)
+        device.commit()  # private halves before the upload
+        self.published.setdefault(device.name, {}).update(fresh)
+
+    def top_up(self, device: Device, count: int) -> None:
+        kinds = (ONE_TIME, ONE_TIME_KEM)
+        fresh = {kind: [self.make(device, kind) for _ in range(count)] for kind in kinds}
+        device.commit()
+        for kind in kinds:
+            self.published[device.name].setdefault(kind, []).extend(fresh[kind])
+
+    def claim(self, device: Device) -> Bundle:
+        shelf = self.published[device.name]
+        for kind in (ONE_TIME, ONE_TIME_KEM):
+            shelf[kind] = [each for each in shelf[kind] if each.not_after_ms > self.now_ms]
+        one_time, kem = (
+            shelf[kind].pop(0) if shelf[kind] else None for kind in (ONE_TIME, ONE_TIME_KEM)
+        )
+        return Bundle(
+            device.keys.identity,
+            device.keys.identity_signature,
+            shelf[SIGNED][0],
+            kem or shelf[LAST_RESORT][0],
+            one_time,
+        )
+
+    # Sending --------------------------------------------------------------------------------
+
+    def other(self, device: Device) -> Device:
+        return self.devices["bob" if device.name == "alice" else "alice"]
+
+    def send(self, device: Device, crash: str = "", resync: bool = False) -> None:
+        """Encrypt, commit; `crash` is "before" or "after" the commit. The socket comes later."""
+        self.tick()
+        self.count += 1
+        content = b"%d" % self.count
+        session = device.sessions.choose(self.clock(device))
+        if session is None or resync:
+            failed = session.id if session else b""
+            session = self.initiate(device)
+            if resync:
+                device.sessions = device.sessions.abandon([failed], self.clock(device))
+                live = b"".join(each.id for each in device.sessions.sessions if each.id != failed)
+                content = b"%s%s%s%s" % (content, RESYNC, failed.ljust(16), live)
+        with self.recording() as keys:
+            session, envelope = session.encrypt(content, self.random.randbytes)
+        device.sessions = device.sessions.replace(session)
+        device.chosen_ms[session.id] = self.clock(device)
+        device.outbox.append(envelope)
+        if crash == "before":
+            return device.restart()
+        device.commit()
+        assert len(keys) == 1 and not self.box_keys & set(keys), "a message key is used twice"
+        self.box_keys.update(keys)
+        self.sent[sha256(envelope)] = Sent(content, self.now_ms)
+        if crash == "after":
+            device.restart()
+
+    def initiate(self, device: Device) -> Session:
+        now_ms = self.clock(device)
+        started_ms = device.sessions.next_started_ms(now_ms)
+        bundle, draw = self.claim(self.other(device)), self.random.randbytes
+        session = Session.initiate(device.keys, bundle, started_ms, now_ms, draw)
+        self.add(device, session)
+        return session
+
+    def add(self, device: Device, session: Session) -> None:
+        device.sessions, dropped = device.sessions.add(session, self.clock(device))
+        device.gone.update(dropped)
+        device.chosen_ms.setdefault(session.id, self.clock(device))
+
+    @contextmanager
+    def recording(self) -> Iterator[list[bytes]]:
+        """Collects the keys that boxes are made with."""
+        keys: list[bytes] = []
+
+        def recorded(key: bytes, nonce: bytes, plaintext: bytes) -> bytes:
+            keys.append(key)
+            return box(key, nonce, plaintext)
+
+        with mock.patch.object(session_module, "box", recorded):
+            yield keys
+
+    def flush(self, device: Device, crash: bool = False) -> None:
+        """Submit the outbox. After a crash before the relay's answer, the same bytes go again."""
+        peer = self.other(device).name
+        self.mailbox[peer] += device.outbox
+        self.archive[peer] += device.outbox
+        if not crash:
+            device.outbox = []
+            device.commit()
+
+    # Receiving ------------------------------------------------------------------------------
+
+    def deliver(self, device: Device, at: int, crash: str = "") -> None:
+        """One envelope, from any place in the mailbox."""
+        self.tick()
+        envelope = self.mailbox[device.name][at]
+        digest = sha256(envelope)
+        if digest not in device.seen:
+            content = self.read(device, envelope, self.sent[digest])
+            if crash == "before":
+                return device.restart()
+            device.seen[digest] = self.clock(device)
+            if content is not None:
+                device.shown.append(content)
+                self.sent[digest].shown += 1
+            device.commit()
+            self.check_forgotten(device, envelope)
+            if crash == "after":
+                return device.restart()
+        self.mailbox[device.name].pop(at)  # acknowledged
+
+    def read(self, device: Device, envelope: bytes, sent: Sent) -> bytes | None:
+        """The content; None where the protocol allows that it does not open any more."""
+        opened = open_envelope(device.keys, envelope)
+        sid = opened.session_id
+        may_fail = sent.shown or self.now_ms - sent.sent_ms >= MAILBOX_MS or sid in device.gone
+        known = device.sessions.get(sid)
+        try:
+            if known is None:
+                content = self.accept(device, opened)
+            else:
+                session, content = known.decrypt(opened, self.clock(device))
+                device.sessions = device.sessions.replace(session)
+        except CryptoError:
+            if may_fail:
+                return None
+            raise
+        assert content == sent.content and not sent.shown, "shown twice"
+        count, is_resync, lists = content.partition(RESYNC)
+        device.heard[sid] = max(device.heard.get(sid, 0), int(count))
+        if is_resync:
+            self.obey(device, int(count), lists)
+        return content
+
+    def accept(self, device: Device, opened: Opened) -> bytes:
+        info, sid = opened.setup_info, opened.session_id
+        if info is None or sid in device.accepted:
+            raise CryptoError("an unknown session without a setup, or one that was dropped")
+        ids = (
+            (SIGNED, info.signed_prekey_id),
+            (info.kem_kind, info.kem_id),
+            (ONE_TIME, info.one_time_prekey_id),
+        )
+        if any(name not in device.prekeys for name in ids[: 3 if info.one_time_prekey_id else 2]):
+            raise CryptoError("a prekey is gone")
+        signed, kem, one_time = (device.prekeys.get(name) for name in ids)
+        assert signed and kem
+        session, content = Session.accept(
+            device.keys, opened, signed, kem, one_time, self.clock(device)
+        )
+        for name in ids:
+            if name[0].is_one_time and name in device.prekeys:
+                del device.prekeys[name], device.delete_at_ms[name]
+        device.accepted[sid] = info.signed_prekey_id
+        self.add(device, session)
+        return content
+
+    def check_forgotten(self, device: Device, envelope: bytes) -> None:
+        """Whoever takes the disk now cannot open this envelope again."""
+        opened = open_envelope(device.keys, envelope)
+        if session := device.sessions.get(opened.session_id):
+            with pytest.raises(CryptoError):
+                session.decrypt(opened, self.clock(device))
+        elif info := opened.setup_info:
+            assert (ONE_TIME, info.one_time_prekey_id) not in device.prekeys
+            assert (ONE_TIME_KEM, info.kem_id) not in device.prekeys
+
+    def obey(self, device: Device, count: int, lists: bytes) -> None:
+        """A resync: the peer's failed sid, then its live ones.
+
+        One that comes late says nothing about sessions on which the peer has spoken since.
+        """
+        live = [lists[at : at + 16] for at in range(16, len(lists), 16)]
+        unknown = [
+            each.id
+            for each in device.sessions.sessions
+            if each.confirmed and each.id not in live and device.heard.get(each.id, 0) < count
+        ]
+        device.sessions = device.sessions.abandon([lists[:16], *unknown], self.clock(device))
+
+    # Time and quiet -------------------------------------------------------------------------
+
+    def advance(self, ms: int) -> None:
+        """Both are online: what is queued leaves, what is too old goes, weekly keys are renewed."""
+        for device in self.devices.values():
+            self.flush(device)
+        self.tick(ms)
+        for device in self.devices.values():
+            self.mailbox[device.name] = [
+                each
+                for each in self.mailbox[device.name]
+                if self.now_ms - self.sent[sha256(each)].sent_ms < MAILBOX_MS
+            ]
+            device.prune(self.clock(device))
+            device.commit()
+            if self.clock(device) - device.rotated_ms >= ROTATE_MS:
+                self.rotate(device)
+
+    def settle(self) -> None:
+        for device in self.devices.values():
+            self.flush(device)
+        for device in self.devices.values():
+            while self.mailbox[device.name]:
+                self.deliver(device, 0)
+
+    def converge(self) -> None:
+        """After quiet delivery both send on one session, and what they send arrives."""
+        self.settle()
+        for _ in range(2):
+            for device in self.devices.values():
+                self.send(device)
+            self.settle()
+        chosen = [device.sessions.choose(self.clock(device)) for device in self.devices.values()]
+        assert chosen[0] and chosen[1] and chosen[0].id == chosen[1].id, "they do not converge"
+        assert all(sent.shown == 1 for sent in list(self.sent.values())[-2:])
