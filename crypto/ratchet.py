@@ -84,24 +84,48 @@ class TheirRatchetKey:
 
 @dataclass(frozen=True, slots=True)
 class OurTurn:
-    """turn = yes: our next message begins a chain."""
+    """turn = yes: our next message begins a chain; the one before had ``previous_length`` (PN)."""
 
     root: SendingRootKey = field(repr=False)
     theirs: TheirRatchetKey
+    previous_length: int = 0
 
     def to_bytes(self) -> bytes:
-        return _OUR_TURN + self.root + self.theirs.key + lp(self.theirs.kem_key)
+        theirs = self.theirs
+        numbers = u32(self.previous_length)
+        return _OUR_TURN + self.root + theirs.key + lp(theirs.kem_key) + numbers
+
+    @classmethod
+    def read(cls, reader: Reader) -> Self:
+        root, key = SendingRootKey(reader.take(KEY_BYTES)), reader.take(KEY_BYTES)
+        kem_key = reader.lp(ML_KEM_768.public_bytes)
+        if len(kem_key) not in (0, ML_KEM_768.public_bytes):
+            raise Malformed("a KEM key has a wrong length")
+        return cls(root, TheirRatchetKey(key, kem_key), reader.u32())
 
 
 @dataclass(frozen=True, slots=True)
 class TheirTurn:
-    """turn = no: the peer's next chain answers to our keys."""
+    """turn = no: we go on with our chain, and the peer's next chain answers to our keys.
+
+    Only a responder that has not received yet has no chain.
+    """
 
     root: ReceivingRootKey = field(repr=False)
     ours: OurRatchetKey
+    sending: SendingChain | None
 
     def to_bytes(self) -> bytes:
-        return _THEIR_TURN + self.root + self.ours.secret + lp(self.ours.kem_seed)
+        ours = self.ours
+        sending = self.sending.to_bytes() if self.sending else b""
+        return _THEIR_TURN + self.root + ours.secret + lp(ours.kem_seed) + lp(sending)
+
+    @classmethod
+    def read(cls, reader: Reader) -> Self:
+        root, secret = ReceivingRootKey(reader.take(KEY_BYTES)), reader.take(KEY_BYTES)
+        kem_seed = reader.lp_exactly(KEM_SEED_BYTES)
+        sending = SendingChain.from_bytes(reader.lp(_MAX_CHAIN_BYTES))
+        return cls(root, OurRatchetKey(secret, kem_seed), sending)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +133,6 @@ class Ratchet:
     """The secrets of one session."""
 
     turn: OurTurn | TheirTurn
-    sending: SendingChain | None = None
     receiving: ReceivingChain | None = None
     past: tuple[bytes, ...] = field(default=(), repr=False)
     skipped: SkippedKeys = field(default_factory=SkippedKeys)
@@ -122,31 +145,19 @@ class Ratchet:
     @classmethod
     def of_responder(cls, secret: bytes, signed_prekey_secret: bytes) -> Self:
         """From SK (32 bytes) and our private signed prekey."""
-        return cls(TheirTurn(ReceivingRootKey(secret), OurRatchetKey(signed_prekey_secret, b"")))
+        ours = OurRatchetKey(signed_prekey_secret, b"")
+        return cls(TheirTurn(ReceivingRootKey(secret), ours, None))
 
     def send(self, session_id: bytes, random: Random) -> tuple[Self, MessageKey, bytes]:
         """The next ratchet, a message key (32 bytes) and the message's header."""
-        turn, chain = self.turn, self.sending
+        turn = self.turn
         if isinstance(turn, OurTurn):
-            turn, chain = self._begin_chain(turn, random)
-        if chain is None:
+            turn = _begin_chain(turn, random)
+        if turn.sending is None:
             raise CryptoError("a responder sends after it has received")
-        chain, key, header = chain.step(session_id)
-        return type(self)(turn, chain, self.receiving, self.past, self.skipped), key, header
-
-    def _begin_chain(self, turn: OurTurn, random: Random) -> tuple[TheirTurn, SendingChain]:
-        # Keys are made at the first send, not on receipt: fresher, and a forgery costs less.
-        secret, public = x25519_generate(random)
-        kem_seed, kem_key = ML_KEM_768.generate(random)
-        kem_secret, kem_ciphertext = b"", b""
-        if turn.theirs.kem_key:
-            kem_secret, kem_ciphertext = ML_KEM_768.encapsulate(turn.theirs.kem_key)
-        fields = chain_fields(public, kem_key, kem_ciphertext)
-        shared = agree(turn.theirs.key, secret)
-        root, key = _root_step(turn.root, shared, kem_secret, chain_id(fields))
-        previous_length = self.sending.next if self.sending else 0
-        chain = SendingChain(SendingChainKey(key), 0, previous_length, fields)
-        return TheirTurn(ReceivingRootKey(root), OurRatchetKey(secret, kem_seed)), chain
+        sending, key, header = turn.sending.step(session_id)
+        turn = TheirTurn(turn.root, turn.ours, sending)
+        return type(self)(turn, self.receiving, self.past, self.skipped), key, header
 
     def receive(self, header: Header, now_ms: int) -> tuple[Self, MessageKey]:
         """The next ratchet and the message's key. Raises CannotDecrypt.
@@ -203,7 +214,7 @@ class Ratchet:
             chain, keys = chain.skip_to(number)
             skipped = skipped.adding(chain.id, first, keys, now_ms)
         chain, key = chain.step()
-        return type(self)(turn, self.sending, chain, past, skipped), key
+        return type(self)(turn, chain, past, skipped), key
 
     def expire(self, now_ms: int) -> Self:
         """Without the stored keys that are 30 days old."""
@@ -211,14 +222,13 @@ class Ratchet:
         return self if skipped is self.skipped else self._with(skipped)
 
     def _with(self, skipped: SkippedKeys) -> Self:
-        return type(self)(self.turn, self.sending, self.receiving, self.past, skipped)
+        return type(self)(self.turn, self.receiving, self.past, skipped)
 
     def to_bytes(self) -> bytes:
         """Secret; exact inverse of ``from_bytes``."""
         return b"".join(
             (
                 self.turn.to_bytes(),
-                lp(self.sending.to_bytes() if self.sending else b""),
                 lp(self.receiving.to_bytes() if self.receiving else b""),
                 u32(len(self.past)),
                 *self.past,
@@ -230,23 +240,37 @@ class Ratchet:
     def from_bytes(cls, data: bytes) -> Self:
         """Exact. Raises Malformed."""
         reader = Reader(data)
-        turn = _read_turn(reader)
-        sending = reader.lp(_MAX_CHAIN_BYTES)
-        if not sending and isinstance(turn, TheirTurn):
-            raise Malformed("a turn was given away before a chain was sent")
+        kind = reader.take(1)
+        if kind not in (_OUR_TURN, _THEIR_TURN):
+            raise Malformed("unknown kind of turn")
+        turn = OurTurn.read(reader) if kind == _OUR_TURN else TheirTurn.read(reader)
         receiving = reader.lp(_MAX_CHAIN_BYTES)
         past_count = reader.u32()
         if past_count > MAX_PAST_CHAINS:
             raise Malformed("too many past chains")
         ratchet = cls(
             turn,
-            SendingChain.from_bytes(sending) if sending else None,
             ReceivingChain.from_bytes(receiving) if receiving else None,
             tuple(reader.take(HASH_BYTES) for _ in range(past_count)),
             SkippedKeys.from_bytes(reader.lp(MAX_SKIPPED_KEYS_BYTES)),
         )
         reader.finish()
         return ratchet
+
+
+def _begin_chain(turn: OurTurn, random: Random) -> TheirTurn:
+    """Our new chain, which answers to the peer's keys, and their turn after it."""
+    # Keys are made at the first send, not on receipt: fresher, and a forgery costs less.
+    secret, public = x25519_generate(random)
+    kem_seed, kem_key = ML_KEM_768.generate(random)
+    kem_secret, kem_ciphertext = b"", b""
+    if turn.theirs.kem_key:
+        kem_secret, kem_ciphertext = ML_KEM_768.encapsulate(turn.theirs.kem_key)
+    fields = chain_fields(public, kem_key, kem_ciphertext)
+    shared = agree(turn.theirs.key, secret)
+    root, key = _root_step(turn.root, shared, kem_secret, chain_id(fields))
+    chain = SendingChain(SendingChainKey(key), 0, turn.previous_length, fields)
+    return TheirTurn(ReceivingRootKey(root), OurRatchetKey(secret, kem_seed), chain)
 
 
 def _answer(turn: TheirTurn, header: Header) -> tuple[ReceivingChain, OurTurn]:
@@ -264,26 +288,11 @@ def _answer(turn: TheirTurn, header: Header) -> tuple[ReceivingChain, OurTurn]:
     root, key = _root_step(turn.root, shared, kem_secret, header.chain_id)
     theirs = TheirRatchetKey(header.ratchet_key, header.kem_key)
     chain = ReceivingChain(header.chain_id, ReceivingChainKey(key), 0)
-    return chain, OurTurn(SendingRootKey(root), theirs)
+    previous_length = turn.sending.next if turn.sending else 0
+    return chain, OurTurn(SendingRootKey(root), theirs, previous_length)
 
 
 def _root_step(root: bytes, shared: bytes, kem_secret: bytes, chain: bytes) -> tuple[bytes, bytes]:
     """(next root key, chain key), 32 bytes each."""
     keys = hkdf(root, shared + lp(kem_secret), _ROOT + chain, 2 * KEY_BYTES)
     return keys[:KEY_BYTES], keys[KEY_BYTES:]
-
-
-def _read_turn(reader: Reader) -> OurTurn | TheirTurn:
-    kind = reader.take(1)
-    root, key = reader.take(KEY_BYTES), reader.take(KEY_BYTES)
-    if kind == _OUR_TURN:
-        kem_key = reader.lp(ML_KEM_768.public_bytes)
-        if len(kem_key) not in (0, ML_KEM_768.public_bytes):
-            raise Malformed("a KEM key has a wrong length")
-        return OurTurn(SendingRootKey(root), TheirRatchetKey(key, kem_key))
-    if kind == _THEIR_TURN:
-        kem_seed = reader.lp(KEM_SEED_BYTES)
-        if len(kem_seed) not in (0, KEM_SEED_BYTES):
-            raise Malformed("a KEM seed has a wrong length")
-        return TheirTurn(ReceivingRootKey(root), OurRatchetKey(key, kem_seed))
-    raise Malformed("unknown kind of turn")

@@ -86,11 +86,14 @@ class SessionSet:
         return type(self)(sessions)._mark(now_ms)
 
     def prune(self, now_ms: int) -> tuple[Self, tuple[bytes, ...]]:
-        """Without what is over: sessions by their age, and old skipped keys in the others."""
+        """Without what is over: sessions by their age, and old skipped keys in the others.
+
+        The greatest of those that stay sends again, and is no longer counted out.
+        """
         kept = tuple(each.expire(now_ms) for each in self.sessions if not _is_over(each, now_ms))
         kept_ids = {each.id for each in kept}
         dropped = tuple(each.id for each in self.sessions if each.id not in kept_ids)
-        return type(self)(kept), dropped
+        return type(self)(kept)._mark(now_ms), dropped
 
     def _greatest(self) -> Session | None:
         return next((each for each in reversed(self.sessions) if not each.abandoned), None)
