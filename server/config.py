@@ -13,6 +13,9 @@
     [limits]                           # the fields of saltline.server.settings.Settings
     connections_max = 20000
 
+    [deadlines]                        # the fields of Deadlines, in seconds
+    frame_s = 30.0
+
 Relative paths are relative to the file. Everything has a default; nothing unknown is taken.
 """
 
@@ -20,7 +23,7 @@ import logging
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -127,6 +130,7 @@ def load_config(file: Path | None, flags: Flags) -> Config:
             "flush_interval_ms", default.flush_interval_ms, 0.0, FLUSH_INTERVAL_MAX_MS
         ),
         settings=_settings(table),
+        deadlines=Deadlines(**_numbers(table, "deadlines", Deadlines())),
     )
     table.finish()
     if (config.certificate is None) != (config.key is None):
@@ -144,22 +148,23 @@ def _listen(text: str, where: str) -> RelayAddress:
 
 
 def _settings(table: "_Table") -> Settings:
-    default = Settings()
     registrations = {choice.value: choice for choice in Registration}
-    limits = table.take_table("limits")
-    values: dict[str, Any] = {
-        "registration": table.take_choice("registration", registrations, default.registration)
-    }
-    for setting in fields(Settings):
-        usual = getattr(default, setting.name)
-        if setting.name in values:
-            continue
+    registration = table.take_choice("registration", registrations, Settings().registration)
+    return replace(Settings(), registration=registration, **_numbers(table, "limits", Settings()))
+
+
+def _numbers(table: "_Table", name: str, default: Settings | Deadlines) -> dict[str, Any]:
+    """The numbers of a table, for the fields of a dataclass that are numbers."""
+    numbers = table.take_table(name)
+    values: dict[str, Any] = {}
+    for entry in fields(default):
+        usual = getattr(default, entry.name)
         if isinstance(usual, float):
-            values[setting.name] = limits.take_float(setting.name, usual, 0.001, _NUMBER_MAX)
-        else:
-            values[setting.name] = limits.take_int(setting.name, usual, 1, _NUMBER_MAX)
-    limits.finish()
-    return Settings(**values)
+            values[entry.name] = numbers.take_float(entry.name, usual, 0.001, _NUMBER_MAX)
+        elif isinstance(usual, int):
+            values[entry.name] = numbers.take_int(entry.name, usual, 1, _NUMBER_MAX)
+    numbers.finish()
+    return values
 
 
 def _read(file: Path) -> dict[str, Any]:

@@ -5,6 +5,7 @@ import os
 import stat
 from collections.abc import Callable
 from pathlib import Path
+from time import monotonic, sleep
 from typing import Final, Self
 
 from saltline.server.errors import UsageError, why
@@ -13,6 +14,7 @@ LOCK_FILE: Final = "relay.lock"
 DATABASE_FILE: Final = "relay.db"
 LOG_KEY_FILE: Final = "log.key"
 LOG_KEY_BYTES: Final = 32
+_LOCK_WAIT_S: Final = 0.5
 _FOLDER_MODE: Final = 0o700
 _FILE_MODE: Final = 0o600
 _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
@@ -33,6 +35,20 @@ def write_private(path: Path, data: bytes) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def _lock_soon(descriptor: int) -> bool:
+    """Lock, or wait a moment for a relay that is going, or an admin's command that looks."""
+    give_up_s = monotonic() + _LOCK_WAIT_S
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            if monotonic() >= give_up_s:
+                return False
+            sleep(_LOCK_WAIT_S / 10)
+        else:
+            return True
 
 
 class DataFolder:
@@ -95,15 +111,13 @@ class DataFolder:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _FILE_MODE)
         except OSError as error:
             raise UsageError(f"The lock {path} cannot be opened: {why(error)}.") from None
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        if not _lock_soon(descriptor):
             owner = os.read(descriptor, 20).decode("ascii", "replace").strip()
             os.close(descriptor)
             raise UsageError(
                 f"Another relay (process {owner if owner.isdigit() else 'unknown'}) runs on"
                 f" {self.path}. Stop it, or name another folder with --data."
-            ) from None
+            )
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
         self._lock = descriptor

@@ -9,7 +9,7 @@ import pytest
 
 from saltline.protocol.names import RelayAddress
 from saltline.server import config as config_module
-from saltline.server.config import Config, Flags, load_config, parse_listen
+from saltline.server.config import Config, Deadlines, Flags, load_config, parse_listen
 from saltline.server.errors import UsageError
 from saltline.server.settings import Registration, Settings
 
@@ -28,6 +28,9 @@ flush_interval_ms = 5
 connections_max = 100
 login_deadline_s = 7
 silence_max_s = 12.5
+
+[deadlines]
+handshake_s = 3
 """
 
 
@@ -67,6 +70,7 @@ def test_a_whole_file(tmp_path: Path) -> None:
         workers=3,
         handshake_threads=1,
         flush_interval_ms=5.0,
+        deadlines=Deadlines(handshake_s=3.0),
     )
 
 
@@ -100,7 +104,7 @@ def test_the_documented_example_is_taken(tmp_path: Path) -> None:
     )
     assert set(tomllib.loads(example)) == {
         "listen", "data", "certificate", "key", "registration", "log_level", "workers",
-        "handshake_threads", "flush_interval_ms", "limits",
+        "handshake_threads", "flush_interval_ms", "limits", "deadlines",
     }  # fmt: skip
     config = load_config(write(tmp_path, example), Flags())
     assert config.key == tmp_path / "privkey.pem"

@@ -1,0 +1,212 @@
+"""One client's TLS connection, as its worker sees it. Only that worker touches it."""
+
+import selectors
+import socket
+import ssl
+from collections import deque
+from typing import Final
+
+from saltline.protocol.errors import ProtocolError
+from saltline.protocol.frames import FrameDecoder
+from saltline.protocol.limits import FRAME_MAX_BEFORE_LOGIN_BYTES
+
+READ: Final = selectors.EVENT_READ
+WRITE: Final = selectors.EVENT_WRITE
+
+# The most that a TLS record carries (RFC 8446, section 5.1). Reading so much takes a record whole,
+# so that nothing stays in OpenSSL where the selector cannot see it.
+RECORD_BYTES: Final = 16 * 1024
+# What one call gives to OpenSSL, unless a single frame is larger.
+WRITE_BYTES: Final = 4 * RECORD_BYTES
+# Turns are shared: no connection reads or writes more often than this in one.
+READS_PER_TURN: Final = 16
+WRITES_PER_TURN: Final = 16
+
+
+class PeerGone(Exception):
+    """The connection ended or broke."""
+
+
+class Connection:
+    """A socket, its TLS state, its unfinished frame and its output queue.
+
+    TLS may want to read in order to write, and the reverse; both wishes are remembered until the
+    socket is ready (docs of `ssl`, "Notes on non-blocking sockets").
+    """
+
+    __slots__ = (
+        "_unsent",
+        "address",
+        "close_by_s",
+        "decoder",
+        "fault",
+        "frame_by_s",
+        "has_ended",
+        "is_congested",
+        "is_leaving",
+        "is_lingering",
+        "is_paused",
+        "mask",
+        "number",
+        "output",
+        "queued_bytes",
+        "read_wants_write",
+        "sock",
+        "waiting",
+        "write_wants_read",
+        "write_wants_write",
+    )
+
+    def __init__(self, number: int, sock: ssl.SSLSocket, address: str) -> None:
+        self.number = number
+        self.sock = sock
+        self.address = address
+        self.mask = 0  # what the selector watches
+        self.decoder = FrameDecoder(FRAME_MAX_BEFORE_LOGIN_BYTES)
+        self.waiting: deque[bytes] = deque()  # bodies read, and not yet given to the core
+        self.frame_by_s = 0.0  # when the unfinished frame must be whole; 0: none is begun
+        self.fault: ProtocolError | None = None  # nothing can be read after this
+        self.has_ended = False  # the peer sends nothing more
+        self.is_paused = False  # by the core
+        self.is_congested = False  # the output queue is over its bound
+        self.is_leaving = False  # the core has let go of it; its output may still leave
+        self.is_lingering = False  # its output has left; waiting for the peer to close
+        self.close_by_s = 0.0
+        self.output: deque[bytes] = deque()
+        self.queued_bytes = 0  # of `output` and what TLS holds of it
+        self._unsent: bytes | memoryview | None = None  # OpenSSL wants these very bytes again
+        self.read_wants_write = False
+        self.write_wants_read = False
+        self.write_wants_write = False
+
+    def __repr__(self) -> str:
+        return f"Connection({self.number})"
+
+    @property
+    def may_hand_over(self) -> bool:
+        """Whether the core may get more of this connection's requests."""
+        return not (self.is_paused or self.is_congested or self.is_leaving)
+
+    @property
+    def may_read(self) -> bool:
+        """Whether more is to be read: what was read before has been handed over."""
+        return self.may_hand_over and not self.waiting and not self.has_ended and self.fault is None
+
+    @property
+    def wanted_mask(self) -> int:
+        """What the selector should watch; 0 for nothing."""
+        if self.is_lingering:
+            return READ
+        mask = READ if self.write_wants_read or self.may_read else 0
+        return mask | WRITE if self.write_wants_write or self.read_wants_write else mask
+
+    def queue(self, frame: bytes) -> None:
+        """Append to the output."""
+        self.output.append(frame)
+        self.queued_bytes += len(frame)
+
+    def take_waiting(self, most: int) -> list[bytes]:
+        """The oldest bodies for the core."""
+        waiting = self.waiting
+        if len(waiting) > most:
+            return [waiting.popleft() for _ in range(most)]
+        bodies = list(waiting)
+        waiting.clear()
+        return bodies
+
+    def read(self) -> bytes | None:
+        """What one TLS record brought, at most RECORD_BYTES; None if nothing is there now.
+
+        Raises PeerGone.
+        """
+        self.read_wants_write = False
+        try:
+            data = self.sock.recv(RECORD_BYTES)
+        except ssl.SSLWantReadError:
+            return None
+        except ssl.SSLWantWriteError:
+            self.read_wants_write = True
+            return None
+        except OSError:  # ssl.SSLError is one
+            raise PeerGone from None
+        if not data:
+            raise PeerGone
+        return data
+
+    def write(self) -> int:
+        """Send from the output what the socket takes; returns how many TLS writes were made.
+
+        Raises PeerGone.
+        """
+        self.write_wants_read = self.write_wants_write = False
+        for writes in range(WRITES_PER_TURN):
+            if self._unsent is None:
+                if not self.output:
+                    return writes
+                self._unsent = self._next_chunk()
+            try:
+                sent = self.sock.send(self._unsent)
+            except ssl.SSLWantWriteError:
+                self.write_wants_write = True
+                return writes + 1
+            except ssl.SSLWantReadError:
+                self.write_wants_read = True
+                return writes + 1
+            except OSError:
+                raise PeerGone from None
+            self.queued_bytes -= sent
+            is_whole = sent == len(self._unsent)
+            self._unsent = None if is_whole else memoryview(self._unsent)[sent:]
+        return WRITES_PER_TURN
+
+    @property
+    def is_blocked(self) -> bool:
+        """Whether writing has to wait for the socket."""
+        return self.write_wants_write or self.write_wants_read
+
+    def _next_chunk(self) -> bytes:
+        output = self.output
+        if len(output) == 1:
+            return output.popleft()
+        if self.queued_bytes <= WRITE_BYTES:
+            chunk = b"".join(output)
+            output.clear()
+            return chunk
+        frames, size = [], 0
+        while output and size < WRITE_BYTES:
+            frames.append(output.popleft())
+            size += len(frames[-1])
+        return b"".join(frames)
+
+    def say_goodbye(self) -> None:
+        """Send TLS close_notify and end our direction, so that what was sent before arrives.
+
+        Closing at once, with unread input, would reset the connection, and a reset destroys what
+        the peer has not read yet (RFC 1122, section 4.2.2.13).
+        """
+        self.is_lingering = True
+        try:
+            self.sock.unwrap()
+        except (OSError, ValueError):
+            pass  # the peer's own close_notify is not awaited
+        try:
+            self.sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass
+
+    def discard_input(self) -> bool:
+        """While lingering: throw away what came; False when the peer has closed."""
+        try:
+            for _ in range(READS_PER_TURN):
+                # Below TLS: nobody will read these bytes.
+                if not socket.socket.recv(self.sock, RECORD_BYTES):
+                    return False
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return True
+
+    def close(self) -> None:
+        """Give the descriptor back."""
+        self.sock.close()

@@ -1,0 +1,313 @@
+"""A whole relay in this process: core, store, threads and TLS, put together.
+
+    acceptor -> handshake threads -> workers <-> core (one lock) -> storage thread -> worker 0
+
+Started and stopped as an object, so that a test has a relay in its own process:
+
+    with Relay(Config(listen=RelayAddress("127.0.0.1", 0), data=folder)) as relay:
+        connect(relay.address.port)
+"""
+
+import os
+import resource
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from time import monotonic
+from types import TracebackType
+from typing import Final, Self
+
+from saltline.crypto.keylog import LogKey
+from saltline.crypto.signatures import certificate_payload
+from saltline.protocol.names import BadName, RelayAddress, parse_relay_address
+from saltline.protocol.text import sanitise
+from saltline.server import events
+from saltline.server.admin import AdminServer
+from saltline.server.administration import AdminRequest
+from saltline.server.certificates import Certificate, load, load_or_make
+from saltline.server.config import Config
+from saltline.server.core import RelayCore
+from saltline.server.data_folder import DataFolder
+from saltline.server.driver import CoreDriver, log
+from saltline.server.errors import UsageError, where
+from saltline.server.listener import Acceptor, HandshakeThread, TlsState, listen
+from saltline.server.settings import CertificateStatement, Registration
+from saltline.server.store.interface import Outcome, Store, StoreError, StoreUnusable
+from saltline.server.store.sqlite import SqliteStore
+from saltline.server.store.thread import StorageThread
+from saltline.server.watched_store import WatchedStore
+from saltline.server.work import Adopt, Finish, Stored
+from saltline.server.workers import Worker
+
+# For the database, the log, the admin and what Python opens.
+DESCRIPTORS_KEPT: Final = 64
+_ANY_ADDRESS: Final = ("0.0.0.0", "::")
+_THREAD_END_S: Final = 5.0
+_POLL_S: Final = 0.01
+
+
+class Relay:
+    """`start` returns when clients can connect; `stop` when nothing of it is left.
+
+    Whatever kills a thread, or a disk that fails, ends the relay: `wait` returns and `failure` is
+    the sentence; `stop` is still to be called.
+    """
+
+    def __init__(
+        self, config: Config, *, open_store: Callable[[Path, bytes], Store] = SqliteStore
+    ) -> None:
+        self.config = config
+        self.failure = ""
+        self.address = config.listen  # with the true port, once started
+        self._open_store = open_store
+        self._ended = threading.Event()
+        self._cleanup = ExitStack()
+        self._certificate: Certificate
+        self._log_key: LogKey
+        self._tls: TlsState
+        self._driver: CoreDriver
+        self._acceptor: Acceptor
+        self._admin: AdminServer
+        self._storage: StorageThread
+        self._workers: list[Worker] = []
+        self._handshakes: list[HandshakeThread] = []
+        self._is_running = False
+        self._descriptors_max = _descriptors_max()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    # --- what users need to know ------------------------------------------------------------------
+
+    @property
+    def pin(self) -> str:
+        """The TLS key's pin, `sha256:HEX`."""
+        return self._certificate.pin
+
+    @property
+    def public_address(self) -> RelayAddress:
+        """Where users find it: where it listens on every address, this computer's name."""
+        if self.address.host not in _ANY_ADDRESS:
+            return self.address
+        try:
+            return RelayAddress(parse_relay_address(socket.gethostname()).host, self.address.port)
+        except BadName:
+            return RelayAddress("localhost", self.address.port)
+
+    @property
+    def register_line(self) -> str:
+        """What a user types to open an account."""
+        pin = "" if self.config.certificate else f" --pin {self.pin}"
+        needs_invite = self.config.settings.registration is Registration.INVITE
+        invite = " --invite CODE" if needs_invite else ""
+        return f"saltline register --relay {self.public_address} --user NAME{pin}{invite}"
+
+    # --- start ------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Serve. Raises UsageError, after undoing what was begun."""
+        try:
+            self._start()
+        except BaseException:
+            self.stop()
+            raise
+
+    def _start(self) -> None:
+        config, cleanup = self.config, self._cleanup
+        folder = DataFolder.open(config.data, create=True)
+        cleanup.callback(folder.close)
+        folder.lock()
+        self._log_key = LogKey.from_seed(folder.log_key_seed(os.urandom))
+        self._certificate, statement = self._load_certificate(config)
+        self._tls = (self._certificate.context, statement)
+        listening = listen(config.listen)
+        self._acceptor = Acceptor(listening, self._handshakes, self._has_room, self._died)
+        cleanup.callback(self._acceptor.close)
+        self.address = RelayAddress(config.listen.host, int(listening[0].getsockname()[1]))
+        self._admin = AdminServer(folder.path, self._submit_admin, self._died)
+        cleanup.callback(self._admin.close)
+        self._driver = CoreDriver(
+            RelayCore(config.settings, self._log_key, statement, os.urandom),
+            statement,
+            _now_ms,
+            self._admin.answer,
+            self._fail,
+        )
+        self._make_threads()
+        try:
+            store = self._open_store(folder.database, self._log_key.relay_id)
+        except StoreUnusable as error:
+            raise UsageError(str(error)) from None
+        self._start_threads(WatchedStore(store, self._died))
+        self._warn()
+
+    def _make_threads(self) -> None:
+        config, cleanup = self.config, self._cleanup
+        for index in range(config.workers):
+            worker = Worker(
+                index,
+                config.workers,
+                self._driver,
+                self._died,
+                deadlines=config.deadlines,
+                flush_interval_s=config.flush_interval_ms / 1000,
+            )
+            cleanup.callback(worker.close)
+            self._workers.append(worker)
+        for index in range(config.handshake_threads):
+            handshakes = HandshakeThread(
+                index,
+                lambda: self._tls,
+                self._hand_over,
+                self._died,
+                deadline_s=config.deadlines.handshake_s,
+                per_address_max=lambda: self.config.settings.unauthenticated_per_address,
+            )
+            cleanup.callback(handshakes.close)
+            self._handshakes.append(handshakes)
+
+    def _start_threads(self, store: Store) -> None:
+        self._storage = StorageThread(store, self._on_stored)
+        self._driver.attach([worker.inbox for worker in self._workers], self._storage.submit)
+        try:
+            self._storage.start()
+        except BaseException:
+            store.close()  # nobody else will
+            raise
+        self._is_running = True
+        threads: list[Worker | HandshakeThread | AdminServer | Acceptor] = [
+            *self._workers,
+            *self._handshakes,
+            self._admin,
+            self._acceptor,
+        ]
+        for thread in threads:
+            thread.start()
+
+    def _load_certificate(self, config: Config) -> tuple[Certificate, CertificateStatement]:
+        now = datetime.now(UTC)
+        if config.certificate is not None and config.key is not None:
+            certificate = load(config.certificate, config.key, now)
+        else:
+            here = (socket.gethostname(), "localhost", "127.0.0.1", "::1")
+            host = config.listen.host
+            names = here if host in _ANY_ADDRESS else (host, *here)
+            certificate = load_or_make(config.data, names, now)
+        if certificate.warning:
+            log.warning("%s", certificate.warning)
+        payload = certificate_payload(certificate.spki_hash, certificate.not_after_ms)
+        statement = CertificateStatement(
+            certificate.spki_hash, certificate.not_after_ms, self._log_key.sign(payload)
+        )
+        return certificate, statement
+
+    def _warn(self) -> None:
+        wanted = self.config.settings.connections_max + DESCRIPTORS_KEPT
+        if self._descriptors_max < wanted:
+            log.warning(
+                "This process may have %d files open: some %d connections, fewer than"
+                " connections_max. Raise its limit (ulimit -n, LimitNOFILE).",
+                self._descriptors_max,
+                max(0, self._descriptors_max - DESCRIPTORS_KEPT),
+            )
+
+    # --- while it runs ----------------------------------------------------------------------------
+
+    def reload(self, config: Config) -> None:
+        """Take the certificate and the limits from `config`; no connection notices.
+
+        Raises UsageError if the certificate cannot be used; then nothing changed.
+        """
+        now = self.config
+        config = replace(config, listen=now.listen, data=now.data)
+        certificate, statement = self._load_certificate(config)
+        self._driver.reconfigure(statement, config.settings)
+        self._certificate = certificate
+        self._tls = (certificate.context, statement)
+        self.config = replace(
+            now, settings=config.settings, certificate=config.certificate, key=config.key
+        )
+
+    def wait(self, timeout_s: float | None = None) -> bool:
+        """Wait until the relay has failed; False if it still runs."""
+        return self._ended.wait(timeout_s)
+
+    def _has_room(self) -> bool:
+        held = sum(map(len, self._workers)) + sum(map(len, self._handshakes))
+        return held < self._descriptors_max - DESCRIPTORS_KEPT
+
+    def _hand_over(self, adopt: Adopt) -> None:
+        min(self._workers, key=len).inbox.post(adopt)
+
+    def _on_stored(self, results: Sequence[tuple[int, Outcome | StoreError]]) -> None:
+        self._workers[0].inbox.post(Stored(results))
+
+    def _submit_admin(self, ticket: int, request: AdminRequest) -> None:
+        self._driver.drive([events.asked(ticket, request)])
+
+    def _died(self, thread: str, error: BaseException) -> None:
+        """A thread died of a fault of ours: say where, and nothing of what it handled."""
+        self._fail(
+            f"The relay has a fault and stops ({thread}: {where(error)}). What it acknowledged is"
+            " on its disk. Please report this line."
+        )
+
+    def _fail(self, reason: str) -> None:
+        log.critical("%s", sanitise(reason, newlines=False))
+        self.failure = self.failure or reason
+        self._ended.set()
+
+    # --- stop -------------------------------------------------------------------------------------
+
+    def stop(self) -> None:
+        """Take no new work, finish and answer what was begun, close, end all threads.
+
+        Returns within the deadlines of the configuration; does nothing the second time.
+        """
+        if self._is_running:
+            self._is_running = False
+            self._end_threads()
+        self._cleanup.close()
+
+    def _end_threads(self) -> None:
+        deadlines = self.config.deadlines
+        patience_s = deadlines.close_s + _THREAD_END_S
+        for handshakes in self._handshakes:
+            handshakes.inbox.post(None)
+        ended = [self._acceptor.stop(patience_s), self._admin.stop(patience_s)]
+        ended += [handshakes.join(patience_s) for handshakes in self._handshakes]
+        if not self.failure:
+            self._driver.drive([events.stopping])
+            give_up_s = monotonic() + deadlines.stop_s
+            while not self._driver.is_idle and not self.failure and monotonic() < give_up_s:
+                self._ended.wait(_POLL_S)
+        for worker in self._workers:
+            worker.inbox.post(Finish())
+        ended += [worker.join(patience_s) for worker in self._workers]
+        ended.append(self._storage.stop(patience_s))
+        if not all(ended):
+            log.error("A thread of the relay did not end in time.")
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def _descriptors_max() -> int:
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return sys.maxsize if soft == resource.RLIM_INFINITY else soft

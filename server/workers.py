@@ -1,0 +1,374 @@
+"""I/O workers: each thread owns its connections, their sockets and TLS states, in one selector.
+
+A turn: read what came, tell the core all of it under one lock take, carry out what the core asked
+for, and write what each connection has to say in one go. A TLS write costs the same whatever it
+carries, so batching is the speed.
+"""
+
+import selectors
+import threading
+from collections.abc import Callable, Sequence
+from time import monotonic
+from typing import Final
+
+from saltline.protocol.errors import ErrorCode, ProtocolError
+from saltline.protocol.limits import FRAME_MAX_BYTES, OUTGOING_QUEUE_MAX_BYTES
+from saltline.server import events
+from saltline.server.config import Deadlines
+from saltline.server.connection import READ, READS_PER_TURN, WRITE, Connection, PeerGone
+from saltline.server.driver import CoreDriver, log
+from saltline.server.effects import Broadcast, Close, Pause, Promote, Resume, Send
+from saltline.server.events import Event
+from saltline.server.pace import Pace
+from saltline.server.wakeup import Inbox
+from saltline.server.work import Adopt, Finish, Stored, Work
+
+# How many requests of one connection the core gets at once. Between two helpings the worker looks
+# whether the answers pile up: a request of 20 bytes may have an answer of 200 KB.
+HELPING: Final = 64
+# A reader so slow that not even the answers to what it asked before fit is cut off.
+QUEUE_CUT_FACTOR: Final = 4
+# Below this part of its bound a queue counts as drained.
+QUEUE_DRAINED_PART: Final = 4
+# Connections that the core has closed, and whose output or peer is slow to go.
+LEAVING_MAX: Final = 256
+LINGER_MAX_S: Final = 1.0
+
+
+class Worker:
+    """An I/O thread. Others only post to `inbox`; `on_failure` hears what ended it too early.
+
+    Connection `n` belongs to worker `n % count`. Worker 0 also tells the core the time, and what
+    the store has done: in one place, in the store's order, many outcomes at once.
+    """
+
+    def __init__(
+        self,
+        index: int,
+        count: int,
+        driver: CoreDriver,
+        on_failure: Callable[[str, BaseException], None],
+        *,
+        deadlines: Deadlines,
+        flush_interval_s: float,
+        queue_max_bytes: int = OUTGOING_QUEUE_MAX_BYTES,
+    ) -> None:
+        self.inbox: Inbox[Work] = Inbox()
+        self._index = index
+        self._count = count
+        self._next_number = index + count  # 0 is nobody's number
+        self._driver = driver
+        self._on_failure = on_failure
+        self._deadlines = deadlines
+        self._queue_max_bytes = queue_max_bytes
+        self._pace = Pace(flush_interval_s)
+        self._selector = selectors.DefaultSelector()
+        self._connections: dict[int, Connection] = {}
+        self._leaving: dict[int, Connection] = {}  # oldest first
+        self._events: list[Event] = []  # for the core, in this turn
+        self._again: dict[int, Connection] = {}  # to be read without waiting for the selector
+        self._fed: dict[int, Connection] = {}  # with something for the core
+        self._dirty: dict[int, Connection] = {}  # with output, or about to leave
+        self._check_at_s = 0.0
+        self._is_finishing = False
+        self._thread = threading.Thread(target=self._run, name=f"worker {index}", daemon=True)
+
+    def __len__(self) -> int:
+        """How many descriptors its connections hold."""
+        return len(self._connections) + len(self._leaving)
+
+    def start(self) -> None:
+        """Begin to work."""
+        self._selector.register(self.inbox.wakeup, READ, None)
+        self._thread.start()
+
+    def join(self, timeout_s: float) -> bool:
+        """Wait for the thread, after `Finish`; False if it took too long."""
+        if self._thread.ident is not None:
+            self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    def close(self) -> None:
+        """Give the descriptors back; after `join`, or without `start`."""
+        self._selector.close()
+        self.inbox.wakeup.close()
+
+    # --- the loop --------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            while not (self._is_finishing and len(self) == 0):
+                self._turn()
+        except BaseException as error:
+            self._on_failure(self._thread.name, error)
+        finally:
+            for connection in (*self._connections.values(), *self._leaving.values()):
+                connection.close()
+            self._connections.clear()
+            self._leaving.clear()
+            for item in self.inbox.take():
+                if isinstance(item, Adopt):
+                    item.sock.close()
+
+    def _turn(self) -> None:
+        inbox = self.inbox
+        has_work = not inbox.about_to_sleep() or self._events or self._fed or self._again
+        ready = self._selector.select(0 if has_work else self._sleep_s(monotonic()))
+        inbox.awake()
+        now_s = monotonic()
+        for key, mask in ready:
+            if key.data is None:
+                inbox.wakeup.clear()
+            else:
+                self._on_ready(key.data, mask, now_s)
+        if self._again:
+            again, self._again = self._again, {}
+            for connection in again.values():
+                self._read(connection, now_s)
+        self._carry_out(inbox.take())
+        self._tell_core(now_s)
+        self._carry_out(inbox.take())
+        if now_s >= self._check_at_s:
+            self._check_at_s = now_s + self._deadlines.check_every_s
+            self._check_deadlines(now_s)
+        if self._dirty and (self._is_finishing or not self._pace.wait_s(now_s)):
+            self._write_all(now_s)
+
+    def _sleep_s(self, now_s: float) -> float:
+        sleep_s = max(0.0, self._check_at_s - now_s)
+        return min(sleep_s, self._pace.wait_s(now_s)) if self._dirty else sleep_s
+
+    # --- input -----------------------------------------------------------------------------------
+
+    def _on_ready(self, connection: Connection, mask: int, now_s: float) -> None:
+        if connection.is_lingering:
+            if not connection.discard_input():
+                self._drop(connection)
+            return
+        if (mask & WRITE and connection.write_wants_write) or (
+            mask & READ and connection.write_wants_read
+        ):
+            self._dirty[connection.number] = connection
+        if mask & READ or connection.read_wants_write:
+            self._read(connection, now_s)
+
+    def _read(self, connection: Connection, now_s: float) -> None:
+        """Read until nothing is there, or until others have a right to a turn."""
+        if not connection.may_read:
+            return
+        waiting, decoder = connection.waiting, connection.decoder
+        try:
+            for _ in range(READS_PER_TURN):
+                data = connection.read()
+                if data is None:
+                    break
+                waiting += decoder.feed(data)
+            else:
+                self._again[connection.number] = connection
+        except PeerGone:
+            connection.has_ended = True
+        except ProtocolError as error:
+            connection.fault = error
+        if not decoder.unfinished_bytes:
+            connection.frame_by_s = 0.0
+        elif waiting or not connection.frame_by_s:
+            connection.frame_by_s = now_s + self._deadlines.frame_s
+        self._fed[connection.number] = connection
+
+    def _tell_core(self, now_s: float) -> None:
+        """Everything that happened since the last time, under one lock take."""
+        fed, self._fed = self._fed, {}
+        ended: list[Connection] = []
+        for connection in fed.values():
+            if not connection.may_hand_over:
+                continue  # comes back when the core or the output allows
+            bodies = connection.take_waiting(HELPING)
+            if bodies:
+                self._events.append(events.received(connection.number, bodies))
+            if connection.waiting:
+                self._fed[connection.number] = connection
+            elif connection.fault is not None:
+                self._events.append(events.broken(connection.number, connection.fault))
+            elif connection.has_ended:
+                ended.append(connection)
+            self._watch(connection)
+        if self._events:
+            happened, self._events = self._events, []
+            self._driver.drive(happened)
+        if ended:
+            # What the core answered at once may still reach a peer that only stopped sending.
+            self._carry_out(self.inbox.take())
+            for connection in ended:
+                self._let_go(connection, now_s)
+
+    # --- what the core asks for, and what other threads post -------------------------------------
+
+    def _carry_out(self, items: Sequence[Work]) -> None:
+        find, dirty, bound = self._connections.get, self._dirty, self._queue_max_bytes
+        for item in items:
+            if type(item) is Send:
+                numbers: Sequence[int] = (item.connection,)
+            elif type(item) is Broadcast:
+                numbers = item.connections
+            else:
+                self._carry_out_rare(item)
+                continue
+            frame = item.frame
+            for number in numbers:
+                connection = find(number)
+                if connection is None:
+                    continue  # gone meanwhile, or another worker's
+                connection.output.append(frame)
+                connection.queued_bytes += len(frame)
+                if connection.queued_bytes > bound:
+                    self._on_full(connection)
+                if not connection.is_blocked:
+                    dirty[number] = connection
+
+    def _carry_out_rare(self, item: Work) -> None:
+        match item:
+            case Stored():
+                self._events.append(events.stored(item.results))
+            case Adopt():
+                self._adopt(item)
+            case Finish():
+                self._is_finishing = True
+                for connection in list(self._connections.values()):
+                    self._let_go(connection, monotonic())
+            case Promote() | Pause() | Resume() | Close():
+                connection_or_none = self._connections.get(item.connection)
+                if connection_or_none is not None:
+                    self._carry_out_for(connection_or_none, item)
+            case _:
+                raise TypeError(f"a worker was asked for a {type(item).__name__}")
+
+    def _carry_out_for(
+        self, connection: Connection, item: Promote | Pause | Resume | Close
+    ) -> None:
+        match item:
+            case Promote():
+                connection.decoder.max_body_bytes = FRAME_MAX_BYTES
+            case Pause():
+                connection.is_paused = True
+                self._watch(connection)
+            case Resume():
+                connection.is_paused = False
+                self._read_on(connection)
+            case Close():
+                log.debug("Connection %d closes: %s", connection.number, item.reason)
+                self._let_go(connection, monotonic())
+
+    def _adopt(self, item: Adopt) -> None:
+        if self._is_finishing:
+            item.sock.close()
+            return
+        number = self._next_number
+        self._next_number += self._count
+        connection = Connection(number, item.sock, item.address)
+        self._connections[number] = connection
+        self._events.append(self._driver.opened(number, item.address, item.statement))
+        self._again[number] = connection
+        self._watch(connection)
+
+    def _read_on(self, connection: Connection) -> None:
+        """Reading was held up; the time that took is not the peer's."""
+        if connection.frame_by_s:
+            connection.frame_by_s = monotonic() + self._deadlines.frame_s
+        self._fed[connection.number] = connection
+        self._watch(connection)
+
+    # --- output ----------------------------------------------------------------------------------
+
+    def _write_all(self, now_s: float) -> None:
+        dirty, self._dirty = self._dirty, {}
+        writes = 0
+        for number, connection in dirty.items():
+            if connection.is_lingering:
+                continue
+            try:
+                writes += connection.write()
+            except PeerGone:
+                self._drop(connection)
+                continue
+            if connection.is_congested and (
+                connection.queued_bytes * QUEUE_DRAINED_PART <= self._queue_max_bytes
+            ):
+                connection.is_congested = False
+                self._events.append(events.congested(number, False))
+                self._read_on(connection)
+            if connection.queued_bytes and not connection.is_blocked:
+                self._dirty[number] = connection  # it had its share of this turn
+            elif connection.is_leaving and not connection.queued_bytes:
+                connection.say_goodbye()
+                connection.close_by_s = min(connection.close_by_s, now_s + LINGER_MAX_S)
+            self._watch(connection)
+        self._pace.wrote(writes, now_s)
+
+    def _on_full(self, connection: Connection) -> None:
+        """Its answers only pile up: ask the core for less, and read nothing more from it."""
+        if connection.queued_bytes > QUEUE_CUT_FACTOR * self._queue_max_bytes:
+            log.info("Connection %d does not read its answers: cut off.", connection.number)
+            self._drop(connection)
+        elif not connection.is_congested:
+            connection.is_congested = True
+            self._events.append(events.congested(connection.number, True))
+            self._watch(connection)
+
+    # --- the end ---------------------------------------------------------------------------------
+
+    def _check_deadlines(self, now_s: float) -> None:
+        if self._index == 0:
+            self._events.append(events.ticked)
+        for connection in self._connections.values():
+            if 0.0 < connection.frame_by_s <= now_s and connection.may_read:
+                connection.fault = ProtocolError(
+                    ErrorCode.TOO_SLOW,
+                    f"A frame did not arrive whole within {self._deadlines.frame_s:g} seconds.",
+                )
+                self._fed[connection.number] = connection
+        for connection in list(self._leaving.values()):
+            if connection.close_by_s <= now_s:
+                self._drop(connection)
+
+    def _let_go(self, connection: Connection, now_s: float) -> None:
+        """The core has nothing more to do with it; what is queued may still leave."""
+        number = connection.number
+        if self._connections.pop(number, None) is None:
+            return
+        self._events.append(events.closed(number))
+        if len(self._leaving) >= LEAVING_MAX:
+            self._drop(next(iter(self._leaving.values())))
+        self._leaving[number] = connection
+        connection.is_leaving = True
+        connection.waiting.clear()
+        connection.close_by_s = now_s + self._deadlines.close_s
+        self._dirty[number] = connection
+        self._watch(connection)
+
+    def _drop(self, connection: Connection) -> None:
+        """Close at once."""
+        number = connection.number
+        if self._connections.pop(number, None) is not None:
+            self._events.append(events.closed(number))
+        self._leaving.pop(number, None)
+        self._dirty.pop(number, None)
+        self._fed.pop(number, None)
+        self._again.pop(number, None)
+        if connection.mask:
+            self._selector.unregister(connection.sock)
+            connection.mask = 0
+        connection.is_leaving = connection.is_lingering = True
+        connection.close()
+
+    def _watch(self, connection: Connection) -> None:
+        """Let the selector watch for what the connection waits for, if that has changed."""
+        mask = connection.wanted_mask
+        if mask == connection.mask:
+            return
+        if not mask:
+            self._selector.unregister(connection.sock)
+        elif not connection.mask:
+            self._selector.register(connection.sock, mask, connection)
+        else:
+            self._selector.modify(connection.sock, mask, connection)
+        connection.mask = mask
