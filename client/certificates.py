@@ -5,10 +5,11 @@ The pin is SHA-256 of the DER SubjectPublicKeyInfo (RFC 7469, section 2.4), writ
 
 import hashlib
 import hmac
+import os
 import re
 import ssl
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from saltline.client.dialing import (
@@ -22,7 +23,7 @@ from saltline.client.dialing import (
 )
 from saltline.client.link_events import Target
 from saltline.client.model import ExitCode, Refused
-from saltline.protocol.names import RelayAddress
+from saltline.protocol.names import BadName, RelayAddress, parse_relay_address
 
 SPKI_HASH_BYTES: Final = 32
 _PIN: Final = re.compile(r"sha256:([0-9a-f]{64})")
@@ -34,6 +35,31 @@ def parse_pin(text: str) -> bytes:
     if found is None:
         raise Refused("A pin is sha256: and 64 hexadecimal digits in lower case.")
     return bytes.fromhex(found[1])
+
+
+def read_target(
+    address: str, pin: str | None, ca_file: str | None, before: Target | None = None
+) -> Target:
+    """Where a person says the relay is, and what they trust; neither given: as `before`.
+
+    An empty `ca_file` means the system's authorities. Raises Refused.
+    """
+    if pin is not None and ca_file is not None:
+        raise Refused("Either a pin or a CA proves the relay's certificate, not both.")
+    try:
+        where = parse_relay_address(address)
+    except BadName as error:
+        raise Refused(str(error)) from None
+    if pin is not None:
+        return Target(where, parse_pin(pin))
+    if ca_file is not None:
+        path = os.path.abspath(ca_file) if ca_file else ""
+        try:
+            trusting_context(pinned=False, ca_file=path)
+        except NotVouched as error:
+            raise Refused(f"Nothing was changed: {error}.") from None
+        return Target(where, ca_file=path)
+    return Target(where) if before is None else replace(before, address=where)
 
 
 def format_pin(spki_hash: bytes) -> str:

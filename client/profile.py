@@ -149,6 +149,14 @@ class Profile:
         self._write(SALT_FILE, f"{_SALT_HEADER}{salt.hex()}\n")
         return _derive(passphrase, salt)
 
+    def discard_set_up(self) -> None:
+        """Remove the vault and its key, where a set-up came to nothing. Only the owner may."""
+        if not self.owned:
+            raise ValueError("only the owner of a profile may remove its vault")
+        names = [KEY_FILE, SALT_FILE, *(VAULT_FILE + end for end in ("", "-wal", "-shm"))]
+        for name in names:
+            (self.folder / name).unlink(missing_ok=True)
+
     def unlock(self, passphrase: str | None) -> bytes:
         """The vault's key, 32 bytes. `passphrase` is needed where `key_kind` says so."""
         match self.key_kind:

@@ -1,0 +1,412 @@
+"""The `saltline` command. Only click is imported before a command runs, so that --help is quick."""
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import wraps
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+from saltline import __version__
+
+if TYPE_CHECKING:
+    from saltline.client.headless import Options, Session
+
+# As a shell reports a program that a signal ended.
+_INTERRUPTED = 128 + signal.SIGINT
+_BROKEN_PIPE = 128 + signal.SIGPIPE
+_USAGE = 1
+_INTERNAL = 2
+
+_EPILOG = """\b
+Exit status: 0 done, 1 usage, 2 internal error, 3 relay unreachable or its certificate does not
+match, 4 key changed or not trusted, 5 rate limited or over quota, 6 unknown user or room,
+7 timed out (what was queued is safe).
+
+\b
+Shell completion, for instance for bash (or zsh, fish):
+  eval "$(_SALTLINE_COMPLETE=bash_source saltline)"
+"""
+
+
+class _Seconds(click.ParamType[float]):
+    name = "seconds"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        with suppress(ValueError):
+            seconds = float(value)
+            if 0 <= seconds <= 10_000_000:
+                return seconds
+        self.fail(f"{value!r} is not a number of seconds.", param, ctx)
+
+
+_FOLDER = click.Path(path_type=Path)
+_FILE = click.Path(path_type=Path)
+
+
+def _json(command: Callable[..., None]) -> Callable[..., None]:
+    return click.option("--json", "as_json", is_flag=True, help="One JSON object per line.")(
+        command
+    )
+
+
+def _timeout(default: float) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    return click.option(
+        "--timeout",
+        "timeout_s",
+        type=_Seconds(),
+        default=default,
+        show_default=True,
+        metavar="S",
+        help="How long to wait, in seconds.",
+    )
+
+
+def _options() -> "Options":
+    from saltline.client.headless import Options
+
+    found: dict[str, Path | None] = click.get_current_context().find_root().params
+    return Options(found["profile"], found["passphrase_file"])
+
+
+@contextmanager
+def _session(as_json: bool, timeout_s: float) -> "Iterator[Session]":
+    from saltline.client.headless import Session
+
+    with Session(_options(), as_json=as_json, timeout_s=timeout_s) as session:
+        yield session
+
+
+def _failing_in_words(command: Callable[..., None]) -> Callable[..., None]:
+    """Whatever goes wrong ends in one sentence and an exit status, never in a traceback."""
+
+    @wraps(command)
+    def run(*args: Any, **options: Any) -> None:
+        try:
+            command(*args, **options)
+        except (click.ClickException, click.exceptions.Exit, click.Abort, EOFError):
+            raise
+        except BrokenPipeError:
+            from saltline.client.output import discard_standard_output
+
+            discard_standard_output()
+            raise click.exceptions.Exit(_BROKEN_PIPE) from None
+        except Exception as error:
+            from saltline.client.failures import as_refused
+            from saltline.client.output import say
+
+            refused = as_refused(error)
+            say(f"saltline: {refused.sentence}")
+            raise click.exceptions.Exit(refused.code) from None
+
+    return run
+
+
+@click.group(
+    invoke_without_command=True,
+    epilog=_EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.option(
+    "--profile",
+    type=_FOLDER,
+    metavar="DIR",
+    help="The profile's folder: one account. [env: SALTLINE_PROFILE]",
+)
+@click.option(
+    "--passphrase-file",
+    type=_FILE,
+    metavar="FILE",
+    help="Read the profile's passphrase from a file's first line.",
+)
+@click.version_option(
+    __version__, "--version", prog_name="saltline", message="%(prog)s %(version)s"
+)
+@click.pass_context
+@_failing_in_words
+def cli(ctx: click.Context, profile: Path | None, passphrase_file: Path | None) -> None:
+    """End-to-end encrypted messages in the terminal. Without a command: the full screen."""
+    if ctx.invoked_subcommand is None:
+        from saltline.client.fullscreen import run
+
+        ctx.exit(run(_options()))
+
+
+# --- Set-up ---------------------------------------------------------------------------------------
+
+
+@cli.command()
+@click.option("--relay", required=True, metavar="HOST:PORT", help="Where the relay is.")
+@click.option("--user", required=True, metavar="NAME", help="The new account's name.")
+@click.option("--pin", metavar="sha256:HEX", help="The fingerprint of the relay's key.")
+@click.option("--ca", metavar="FILE", help="Certificates of the authorities to trust.")
+@click.option("--invite", default="", metavar="CODE", help="Where the relay asks for one.")
+@click.option("--passphrase-file", type=_FILE, metavar="FILE", help="Its first line.")
+@click.option("--no-passphrase", is_flag=True, help="Keep the key in a file instead.")
+@_json
+@_failing_in_words
+def register(
+    relay: str,
+    user: str,
+    pin: str | None,
+    ca: str | None,
+    invite: str,
+    passphrase_file: Path | None,
+    no_passphrase: bool,
+    as_json: bool,
+) -> None:
+    """Make an account at a relay. The same again finishes what was broken off.
+
+    With neither --pin nor --ca, the system's certificate authorities must vouch for the relay.
+    """
+    from saltline.client.certificates import read_target
+    from saltline.client.registration import KeyChoice, Wish
+    from saltline.client.registration import register as make_account
+
+    options = _options()
+    passphrase_file = passphrase_file or options.passphrase_file
+    if no_passphrase and passphrase_file:
+        raise click.UsageError("Either --passphrase-file or --no-passphrase, not both.")
+    make_account(
+        options.folder,
+        Wish(user, read_target(relay, pin, ca), invite),
+        KeyChoice(passphrase_file, no_passphrase),
+        as_json=as_json,
+    )
+
+
+@cli.command()
+@click.option("--address", metavar="HOST:PORT", help="The relay moved.")
+@click.option("--pin", metavar="sha256:HEX", help="The relay has this key.")
+@click.option("--ca", metavar="FILE", help="Trust these authorities ('': the system's).")
+@_timeout(30)
+@_json
+@_failing_in_words
+def relay(
+    address: str | None, pin: str | None, ca: str | None, timeout_s: float, as_json: bool
+) -> None:
+    """Show or change where the relay is, and what proves that it is the one."""
+    from saltline.client import headless
+
+    with _session(as_json, timeout_s) as session:
+        headless.relay(session, address, pin, ca)
+
+
+# --- Messages -------------------------------------------------------------------------------------
+
+
+def _text_options(command: Callable[..., None]) -> Callable[..., None]:
+    for decorate in (
+        _json,
+        _timeout(30),
+        click.option(
+            "--wait",
+            type=click.Choice(["queued", "relay", "delivered"]),
+            default="relay",
+            show_default=True,
+            help="How far it must have come.",
+        ),
+        click.option("-m", "--message", metavar="TEXT", help="The text; else standard input."),
+        click.argument("source", required=False, metavar="[-]", type=click.Choice(["-"])),
+    ):
+        command = decorate(command)
+    return command
+
+
+def _send(
+    conversation: str, message: str | None, source: str | None, wait: str, timeout_s: float,
+    as_json: bool,
+) -> None:  # fmt: skip
+    from saltline.client import headless
+    from saltline.client.model import Delivery
+
+    if message is not None and source is not None:
+        raise click.UsageError("Either -m TEXT or -, not both.")
+    text = headless.read_text(message)
+    levels = {
+        "queued": Delivery.QUEUED,
+        "relay": Delivery.RELAYED,
+        "delivered": Delivery.DELIVERED,
+    }
+    with _session(as_json, timeout_s) as session:
+        headless.send(session, conversation, text, levels[wait])
+
+
+@cli.command()
+@click.argument("user")
+@_text_options
+@_failing_in_words
+def send(user: str, **options: Any) -> None:
+    """Send a private, encrypted message."""
+    from saltline.client import headless
+
+    _send(headless.person(user), **options)
+
+
+@cli.command()
+@click.argument("room", metavar="'#ROOM'")
+@_text_options
+@_failing_in_words
+def post(room: str, **options: Any) -> None:
+    """Post a public message; joins the room if need be."""
+    from saltline.client import headless
+
+    if options["wait"] == "delivered":
+        raise click.UsageError("Nobody confirms a public message: --wait queued or relay.")
+    _send(headless.room(room), **options)
+
+
+@cli.command()
+@click.option("--once", is_flag=True, help="Exchange everything, print, and end (the default).")
+@click.option("--follow", is_flag=True, help="Go on printing what comes.")
+@click.option("--count", type=click.IntRange(1, 1_000_000), metavar="N", help="Wait for N.")
+@click.option(
+    "--timeout",
+    "timeout_s",
+    type=_Seconds(),
+    metavar="S",
+    help="How long, in seconds.  [default: 30; --follow: without end]",
+)
+@_json
+@_failing_in_words
+def recv(
+    once: bool, follow: bool, count: int | None, timeout_s: float | None, as_json: bool
+) -> None:
+    """Print what others sent and no earlier `recv` printed."""
+    from saltline.client import headless
+
+    if once + follow + (count is not None) > 1:
+        raise click.UsageError("One of --once, --follow and --count.")
+    with _session(as_json, 30.0 if timeout_s is None else timeout_s) as session:
+        if follow:
+            endless = timeout_s is None
+            headless.receive_forever(session, lambda: not endless and session.left_s <= 0)
+        elif count is not None:
+            headless.receive_count(session, count)
+        else:
+            headless.receive_once(session)
+
+
+@cli.command()
+@click.argument("conversation")
+@click.option(
+    "--limit", type=click.IntRange(1, 1_000_000), default=50, show_default=True, metavar="N"
+)
+@click.option("--search", metavar="QUERY", help="Only lines with all of these words.")
+@_timeout(30)
+@_json
+@_failing_in_words
+def history(
+    conversation: str, limit: int, search: str | None, timeout_s: float, as_json: bool
+) -> None:
+    """Print the last lines of @USER or '#ROOM'."""
+    from saltline.client import headless
+
+    with _session(as_json, timeout_s) as session:
+        headless.history(session, conversation, limit, search)
+
+
+# --- People and rooms -----------------------------------------------------------------------------
+
+
+def _simple(name: str, summary: str, timeout_s: float = 30) -> None:
+    @_timeout(timeout_s)
+    @_json
+    @_failing_in_words
+    def command(timeout_s: float, as_json: bool) -> None:
+        from saltline.client import headless
+
+        with _session(as_json, timeout_s) as session:
+            getattr(headless, name)(session)
+
+    command.__doc__ = summary
+    cli.command(name)(command)
+
+
+_simple("contacts", "List the people you talk to.")
+_simple("rooms", "List the relay's public rooms.")
+_simple("status", "Show the profile and its link to the relay.", 10)
+_simple("whoami", "Show who this profile is.")
+
+
+@cli.command()
+@click.argument("user")
+@click.argument("number", nargs=-1)
+@_timeout(30)
+@_json
+@_failing_in_words
+def verify(user: str, number: tuple[str, ...], timeout_s: float, as_json: bool) -> None:
+    """Mark USER verified if NUMBER is your safety number; without NUMBER, print it and ask."""
+    from saltline.client import headless
+
+    with _session(as_json, timeout_s) as session:
+        headless.verify(session, user, " ".join(number) or None)
+
+
+@cli.command()
+@click.argument("user")
+@click.argument("number", nargs=-1, required=True)
+@_timeout(30)
+@_json
+@_failing_in_words
+def trust(user: str, number: tuple[str, ...], timeout_s: float, as_json: bool) -> None:
+    """Accept USER's changed key as first seen; NUMBER is the new safety number."""
+    from saltline.client import headless
+
+    with _session(as_json, timeout_s) as session:
+        headless.trust(session, user, " ".join(number))
+
+
+# --- Running --------------------------------------------------------------------------------------
+
+
+def run(arguments: list[str]) -> int:
+    """Run a command line; its exit status."""
+    try:
+        status = cli.main(arguments, prog_name="saltline", standalone_mode=False)
+        return status if isinstance(status, int) else 0
+    except click.ClickException as error:
+        with suppress(OSError):
+            error.show()
+        return _USAGE
+    except (click.Abort, KeyboardInterrupt):
+        return _INTERRUPTED
+    except _Ended as ended:
+        return 128 + ended.number
+
+
+class _Ended(BaseException):
+    """SIGTERM or SIGHUP: clean up, then end."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+
+def _end(number: int, _frame: object) -> NoReturn:
+    signal.signal(number, signal.SIG_IGN)  # once is enough
+    raise _Ended(number)
+
+
+def main() -> NoReturn:
+    """The program."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _end)
+    status = run(sys.argv[1:])
+    try:
+        sys.stdout.flush()
+    except (OSError, AttributeError):
+        with suppress(OSError, AttributeError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = status or _BROKEN_PIPE
+    sys.exit(status)
+
+
+if __name__ == "__main__":
+    main()

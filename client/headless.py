@@ -1,0 +1,284 @@
+"""The headless commands: what each asks of the profile, and what it prints."""
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from saltline.client import requests
+from saltline.client.model import Delivery, ExitCode, Refused
+from saltline.client.output import Output, say
+from saltline.client.profile import Profile, default_folder, harden_process
+from saltline.client.requests import AnyRequest, Reply
+from saltline.client.sharing import SharedProfile
+from saltline.client.terminal import ask_key, confirm
+from saltline.protocol.limits import TEXT_MAX_BYTES
+from saltline.protocol.names import BadName, parse_conversation
+
+_TAKE_MAX: Final = 200
+# While nothing comes, `recv` asks again this often, and looks how the link is.
+_TAKE_S: Final = 10.0
+# Receipts for what was just printed get this long to leave.
+_RECEIPTS_S: Final = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What stands before the command."""
+
+    profile: Path | None = None
+    passphrase_file: Path | None = None
+
+    @property
+    def folder(self) -> Path:
+        """The profile's folder."""
+        return self.profile or default_folder()
+
+
+class Session:
+    """One command's way to the profile, its output and its time."""
+
+    def __init__(self, options: Options, *, as_json: bool, timeout_s: float) -> None:
+        harden_process()
+        self.output = Output(as_json=as_json)
+        self.as_json = as_json
+        self.timeout_s = timeout_s
+        self._deadline = 0.0
+        profile = Profile(options.folder)
+        self._shared = SharedProfile(
+            profile, lambda each: ask_key(each, options.passphrase_file), timeout_s
+        )
+
+    def __enter__(self) -> "Session":
+        self._shared.__enter__()
+        self._deadline = time.monotonic() + self.timeout_s  # typing a passphrase takes none of it
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            if kind is None:
+                self.output.flush()
+        finally:
+            self._shared.__exit__()
+
+    @property
+    def left_s(self) -> float:
+        """What is left of the command's time."""
+        return max(0.0, self._deadline - time.monotonic())
+
+    def perform(self, request: AnyRequest) -> list[Reply]:
+        """All replies, wherever the profile is open. Raises Refused."""
+        return self._shared.perform(request)
+
+    def stream(self, request: AnyRequest) -> Iterator[Reply]:
+        """The same, with what came before a refusal."""
+        return self._shared.stream(request)
+
+    def show(self, request: AnyRequest) -> list[Reply]:
+        """The same, printed; also what came before a refusal."""
+        replies: list[Reply] = []
+        try:
+            for reply in self.stream(request):
+                replies.append(reply)
+                self.output.show(reply.record)
+        finally:
+            self.output.flush()
+        return replies
+
+
+# --- Looking --------------------------------------------------------------------------------------
+
+
+def whoami(session: Session) -> None:
+    """Who is this profile?"""
+    session.show(requests.Account())
+
+
+def status(session: Session) -> None:
+    """The profile and its link."""
+    session.show(requests.GetStatus(session.timeout_s))
+
+
+def contacts(session: Session) -> None:
+    """Everybody who was met in private."""
+    session.show(requests.ListContacts())
+
+
+def rooms(session: Session) -> None:
+    """The relay's public rooms."""
+    session.show(requests.ListRooms(session.timeout_s))
+
+
+def history(session: Session, conversation: str, limit: int, search: str | None) -> None:
+    """The last lines of a conversation, oldest first."""
+    session.show(requests.History(conversation, limit, search))
+
+
+def relay(session: Session, address: str | None, pin: str | None, ca_file: str | None) -> None:
+    """Show or change where the relay is."""
+    if ca_file:
+        ca_file = os.path.abspath(ca_file)  # the process that owns the profile stands elsewhere
+    session.show(requests.Relay(address, pin, ca_file))
+
+
+# --- Sending --------------------------------------------------------------------------------------
+
+
+def read_text(given: str | None) -> str:
+    """The text to send, unaltered: what `-m` gave, or standard input. Raises Refused."""
+    if given is not None:
+        data = os.fsencode(given)
+    else:
+        if sys.stdin is None:
+            raise Refused("There is no text: use -m TEXT, or write it to standard input.")
+        if sys.stdin.isatty():
+            say("Type the message; Ctrl-D on an empty line ends it.")
+        data = sys.stdin.buffer.read(TEXT_MAX_BYTES + 1)
+    if len(data) > TEXT_MAX_BYTES:
+        raise Refused(
+            f"The text has more than {TEXT_MAX_BYTES} bytes, which is what one message holds."
+            " Nothing was sent; send it in parts."
+        )
+    if not data:
+        raise Refused("The text is empty. Nothing was sent.")
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise Refused(
+            f"The text is not valid UTF-8 (byte {error.start}). Nothing was sent."
+        ) from None
+
+
+def person(name: str) -> str:
+    """USER or @USER as the name of a conversation. Raises Refused."""
+    if name.startswith("#"):
+        raise Refused(f"{name} is a room, and public: saltline post '{name}'. Nothing was sent.")
+    return _conversation(name)
+
+
+def room(name: str) -> str:
+    """#ROOM as the name of a conversation. Raises Refused."""
+    if not name.startswith("#"):
+        raise Refused(f"A room's name begins with #: saltline post '#{name}'. Nothing was sent.")
+    return _conversation(name)
+
+
+def _conversation(name: str) -> str:
+    try:
+        return parse_conversation(name).name
+    except BadName as error:
+        raise Refused(f"{error} Nothing was sent.") from None
+
+
+def send(session: Session, conversation: str, text: str, wait: Delivery) -> None:
+    """Queue a text, and wait until it has come as far as `wait`."""
+    (queued,) = session.perform(requests.Send(conversation, text))
+    shown = queued.record
+    try:
+        if wait > Delivery.QUEUED:
+            for reply in session.stream(requests.Await(queued.row, int(wait), session.left_s)):
+                shown = reply.record
+    finally:
+        session.output.show(shown)
+        session.output.flush()
+
+
+# --- Receiving ------------------------------------------------------------------------------------
+
+
+def receive_once(session: Session) -> None:
+    """Exchange everything, then print what was not printed yet; also when the relay is away."""
+    refusal: Refused | None = None
+    try:
+        session.perform(requests.CatchUp(session.timeout_s))
+    except Refused as error:
+        refusal = error
+    while _print_some(session, _TAKE_MAX, 0.0):
+        pass
+    if refusal is not None:
+        raise refusal
+
+
+def receive_count(session: Session, count: int) -> None:
+    """Print until `count` messages have come. Raises Refused (TIMED_OUT)."""
+    left = count
+    while left:
+        if session.left_s <= 0:
+            raise Refused(
+                f"{count - left} of {count} messages came within {session.timeout_s:g} s.",
+                ExitCode.TIMED_OUT,
+            )
+        lines = _print_some(session, min(left, _TAKE_MAX), min(_TAKE_S, session.left_s))
+        left -= sum(1 for each in lines if each.record["type"] in ("message", "unsupported"))
+    try:
+        session.perform(requests.CatchUp(_RECEIPTS_S))
+    except Refused:
+        pass  # they leave with the next command
+
+
+def receive_forever(session: Session, until: Callable[[], bool]) -> None:
+    """Print what comes, until `until()` or an interrupt."""
+    said = ""
+    while not until():
+        wait_s = min(_TAKE_S, max(0.1, session.left_s))
+        if not _print_some(session, _TAKE_MAX, wait_s):
+            said = _say_link(session, said)
+
+
+def _print_some(session: Session, limit: int, timeout_s: float) -> list[Reply]:
+    """Print the next lines; only when they have left this process are they marked as printed."""
+    lines = session.perform(requests.Take(limit, timeout_s))
+    if not lines:
+        return lines
+    for reply in lines:
+        session.output.show(reply.record)
+    session.output.flush()
+    session.perform(requests.Printed(lines[-1].row))
+    return lines
+
+
+def _say_link(session: Session, said: str) -> str:
+    """Tell once that the relay is away."""
+    try:
+        session.perform(requests.GetStatus(0.0))
+    except Refused as refusal:
+        if refusal.sentence != said:
+            say(refusal.sentence)
+        return refusal.sentence
+    return ""
+
+
+# --- Trust ----------------------------------------------------------------------------------------
+
+
+def verify(session: Session, user: str, number: str | None) -> None:
+    """Mark verified by the number; without one, print it and ask on a terminal."""
+    (found,) = session.perform(requests.GetContact(user, session.timeout_s))
+    if number is None:
+        shown = found.record["safety_number"]
+        if session.as_json:
+            session.output.show(found.record)
+        else:
+            session.output.write(_number_block(found.record["user"], shown))
+        session.output.flush()
+        if session.as_json or not confirm(f"Does {found.record['user']} have the same number?"):
+            return
+        number = shown
+    session.show(requests.Verify(user, number))
+
+
+def trust(session: Session, user: str, number: str) -> None:
+    """Take a changed key as first seen."""
+    session.show(requests.TrustKey(user, number))
+
+
+def _number_block(user: str, number: str) -> str:
+    groups = number.split()
+    rows = [" ".join(groups[start : start + 4]) for start in range(0, len(groups), 4)]
+    return "\n".join(
+        [f"The safety number of you and {user}:", *(f"    {row}" for row in rows)]
+        + [f"Compare all 60 digits in person or by voice, then: saltline verify {user} NUMBER"]
+    )

@@ -1,0 +1,167 @@
+"""One profile, several commands: the first owns it and serves the others; any may take over."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from saltline.client.control import ControlClient, ControlServer, OwnerGone
+from saltline.client.failures import no_account
+from saltline.client.messenger import Client
+from saltline.client.model import Refused
+from saltline.client.profile import Busy, Profile
+from saltline.client.requests import AnyRequest, Mark, Reply, Send
+from saltline.client.service import Service
+
+_RETRY_S: Final = 0.05
+
+AskKey = Callable[[Profile], bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """Everything that a request brought; nothing was shown yet if the owner went away before."""
+
+    replies: list[Reply]
+    refused: Refused | None = None
+
+
+def _collect(replies: Iterator[Reply]) -> _Outcome:
+    found: list[Reply] = []
+    try:
+        for reply in replies:
+            found.append(reply)
+    except Refused as refused:
+        return _Outcome(found, refused)
+    return _Outcome(found)
+
+
+class _Port(Protocol):
+    def perform(self, request: AnyRequest) -> _Outcome: ...
+    def close(self) -> None: ...
+
+
+class _Own:
+    """This process owns the profile, and serves the others meanwhile."""
+
+    def __init__(self, profile: Profile, key: bytes) -> None:
+        self._client = Client.open(profile, key)
+        self._service = Service(self._client)
+        self._control: ControlServer | None = None
+        try:
+            self._control = ControlServer(profile, self._service)
+        except BaseException:
+            self.close()
+            raise
+
+    def perform(self, request: AnyRequest) -> _Outcome:
+        return _collect(self._service.perform(request, self))
+
+    def close(self) -> None:
+        self._service.leave()
+        if self._control is not None:
+            self._control.close()
+        self._client.close()
+
+
+class _Others:
+    """Another process owns the profile."""
+
+    def __init__(self, profile: Profile) -> None:
+        self._control = ControlClient(profile.folder)
+
+    def perform(self, request: AnyRequest) -> _Outcome:
+        return _collect(self._control.perform(request))
+
+    def close(self) -> None:
+        self._control.close()
+
+
+class SharedProfile:
+    """Performs requests wherever the profile is open, or opens it; use as a context manager.
+
+    `ask_key` is asked only where this process has to open the vault. Waits up to `timeout_s` for a
+    process that owns the profile and does not serve yet, or any more.
+    """
+
+    def __init__(self, profile: Profile, ask_key: AskKey, timeout_s: float) -> None:
+        self._profile = profile
+        self._ask_key = ask_key
+        self._timeout_s = timeout_s
+        self._port: _Port | None = None
+
+    def __enter__(self) -> "SharedProfile":
+        """Raises Refused, also Busy."""
+        self._opened()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._close()
+
+    def perform(self, request: AnyRequest) -> list[Reply]:
+        """All replies. Raises Refused: what came before that is lost, see `stream`."""
+        return list(self.stream(request))
+
+    def stream(self, request: AnyRequest) -> Iterator[Reply]:
+        """The replies, those before a refusal too. Raises Refused.
+
+        When the owner goes away in the middle, the request is repeated where the profile is then;
+        a text that was queued already is found again, not queued twice.
+        """
+        outcome = self._perform(request)
+        yield from outcome.replies
+        if outcome.refused is not None:
+            raise outcome.refused
+
+    def _perform(self, request: AnyRequest) -> _Outcome:
+        if not isinstance(request, Send):
+            return self._repeat(request)
+        marked = self._repeat(Mark(request.conversation))
+        if marked.refused is not None:
+            return marked
+        try:
+            return self._opened().perform(request)
+        except OwnerGone:
+            self._close()
+        return self._repeat(Send(request.conversation, request.text, marked.replies[0].row))
+
+    def _repeat(self, request: AnyRequest) -> _Outcome:
+        while True:
+            try:
+                return self._opened().perform(request)
+            except OwnerGone:
+                self._close()
+
+    def _opened(self) -> _Port:
+        if self._port is None:
+            self._port = self._open()
+        return self._port
+
+    def _open(self) -> _Port:
+        deadline = time.monotonic() + self._timeout_s
+        while True:
+            try:
+                self._profile.acquire()
+            except Busy as busy:
+                try:
+                    return _Others(self._profile)
+                except OSError:  # it is about to serve, or to end
+                    if time.monotonic() >= deadline:
+                        raise busy from None
+                    time.sleep(_RETRY_S)
+            else:
+                return self._own()
+
+    def _own(self) -> _Port:
+        try:
+            if not self._profile.is_set_up:
+                raise no_account()
+            return _Own(self._profile, self._ask_key(self._profile))
+        except BaseException:
+            self._profile.release()
+            raise
+
+    def _close(self) -> None:
+        port, self._port = self._port, None
+        if port is not None:
+            port.close()

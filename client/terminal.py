@@ -1,0 +1,66 @@
+"""What is asked of a person: passphrases, without echo, and yes or no. Never on a pipe."""
+
+import getpass
+import os
+import sys
+from pathlib import Path
+
+from saltline.client.model import Refused
+from saltline.client.output import say
+from saltline.client.profile import KeyKind, Profile, read_passphrase_file
+
+
+def has_terminal() -> bool:
+    """Whether a passphrase can be typed unseen: a terminal, whatever standard input is."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True
+
+
+def ask_key(profile: Profile, passphrase_file: Path | None) -> bytes:
+    """The 32-byte key of a profile that is set up. Raises Refused."""
+    if profile.key_kind is not KeyKind.PASSPHRASE:
+        return profile.unlock(None)
+    if passphrase_file is not None:
+        return profile.unlock(read_passphrase_file(passphrase_file))
+    if not has_terminal():
+        raise Refused(
+            "This profile has a passphrase, and there is no terminal to ask for it:"
+            " saltline --passphrase-file FILE …"
+        )
+    return profile.unlock(_ask(f"Passphrase of {profile.folder}: "))
+
+
+def ask_new_passphrase() -> str:
+    """A new passphrase, typed twice. Raises Refused."""
+    if not has_terminal():
+        raise Refused(
+            "There is no terminal to ask for a passphrase: give --passphrase-file FILE, or"
+            " --no-passphrase to keep the key in a file of the profile. Nothing was changed."
+        )
+    passphrase = _ask("New passphrase for this profile: ")
+    if not passphrase:
+        raise Refused(
+            "An empty passphrase protects nothing. To keep the key in a file instead:"
+            " --no-passphrase. Nothing was changed."
+        )
+    if passphrase != _ask("Again: "):
+        raise Refused("The two passphrases differ. Nothing was changed; try again.")
+    return passphrase
+
+
+def _ask(question: str) -> str:
+    try:
+        return getpass.getpass(question)
+    except EOFError:
+        raise Refused("No passphrase was typed. Nothing was changed.") from None
+
+
+def confirm(question: str) -> bool:
+    """Yes or no, on a terminal; anywhere else no, without a word."""
+    if not (sys.stdin and sys.stdin.isatty() and sys.stderr and sys.stderr.isatty()):
+        return False
+    say(f"{question} Type yes or no, then Enter:")
+    return sys.stdin.readline(100).strip().lower() in ("y", "yes")
