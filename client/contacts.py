@@ -250,11 +250,13 @@ class Contacts:
         person = self.person(username)
         if not person.accepted:
             self._ctx.people.save(replace(person, accepted=True))
+            self._ctx.timeline.may_owe_receipts = True
             self._ctx.emit(ConversationChanged(f"@{username}"))
 
     def set_blocked(self, username: str, blocked: bool) -> None:
         """Take nothing more from somebody, or again."""
         self._ctx.people.save(replace(self.person(username), blocked=blocked))
+        self._ctx.timeline.may_owe_receipts = True
         self._ctx.timeline.ensure(f"@{username}")
         self._ctx.emit(ConversationChanged(f"@{username}"))
 
@@ -276,6 +278,7 @@ class Contacts:
 
     def _decide(self, person: Person) -> None:
         self._ctx.people.save(person)
+        self._ctx.timeline.may_owe_receipts = True
         self._ctx.timeline.ensure(f"@{person.username}")
         self._ctx.emit(ConversationChanged(f"@{person.username}"))
 

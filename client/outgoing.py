@@ -135,6 +135,8 @@ class Outgoing:
     def queue_receipts(self) -> None:
         """Tell people what is stored, and what was read."""
         ctx = self._ctx
+        if not ctx.timeline.may_owe_receipts:
+            return
         for username, read, ids in ctx.timeline.receipts_due(RECEIPT_MAX_IDS):
             body = encode_receipt(Receipt(tuple(ids), read))
             message_id = ctx.random(MESSAGE_ID_BYTES)

@@ -63,6 +63,7 @@ class Parts:
             context.drop_commands()
             self.contacts.forget_caches()
             self.devices.forget_caches()
+            context.timeline.may_owe_receipts = True
             context.keys = views.own_keys(context.vault)
             if isinstance(error, VaultError):
                 self.link_lost()

@@ -53,6 +53,8 @@ class Timeline:
 
     def __init__(self, vault: Vault) -> None:
         self._vault = vault
+        # Whether looking for receipts to send could find any: strangers' may wait for long.
+        self.may_owe_receipts = True
 
     def ensure(self, conversation: str) -> bool:
         """Make a conversation if need be; True if it is new."""
@@ -202,6 +204,7 @@ class Timeline:
 
     def owe_receipt(self, username: str, message_id: bytes, read: bool) -> None:
         """Remember to tell `username` that a message is stored, or read."""
+        self.may_owe_receipts = True
         self._vault.run(
             "INSERT OR IGNORE INTO receipts_due VALUES (?, ?, ?)", username, message_id, read
         )
@@ -209,6 +212,7 @@ class Timeline:
     def receipts_due(self, limit: int) -> list[tuple[str, bool, list[bytes]]]:
         """(username, read, ids) owed to accepted, trusted people; at most `limit` ids each."""
         due: dict[tuple[str, bool], list[bytes]] = {}
+        more = False
         for username, message_id, read in self._vault.rows(
             "SELECT d.username, d.id, d.read FROM receipts_due d JOIN people p USING (username)"
             " WHERE p.accepted AND NOT p.changed AND NOT p.blocked ORDER BY d.read"
@@ -216,6 +220,9 @@ class Timeline:
             ids = due.setdefault((username, bool(read)), [])
             if len(ids) < limit:
                 ids.append(message_id)
+            else:
+                more = True
+        self.may_owe_receipts = more
         return [(username, read, ids) for (username, read), ids in due.items()]
 
     def receipts_queued(self, username: str, read: bool, ids: list[bytes]) -> None:
