@@ -37,7 +37,7 @@ from saltline.server.data_folder import DataFolder
 from saltline.server.driver import CoreDriver, log
 from saltline.server.errors import UsageError, where
 from saltline.server.listener import Acceptor, HandshakeThread, TlsState, listen
-from saltline.server.settings import CertificateStatement, Registration
+from saltline.server.settings import CertificateStatement, Registration, Settings
 from saltline.server.store.interface import Outcome, Store, StoreError, StoreUnusable
 from saltline.server.store.sqlite import SqliteStore
 from saltline.server.store.thread import StorageThread
@@ -47,6 +47,10 @@ from saltline.server.workers import Worker
 
 # For the database, the log, the admin and what Python opens.
 DESCRIPTORS_KEPT: Final = 64
+MakeCore = Callable[
+    [Settings, LogKey, CertificateStatement, Callable[[int], bytes]],
+    RelayCore,
+]
 _ANY_ADDRESS: Final = ("0.0.0.0", "::")
 _THREAD_END_S: Final = 5.0
 _POLL_S: Final = 0.01
@@ -60,12 +64,17 @@ class Relay:
     """
 
     def __init__(
-        self, config: Config, *, open_store: Callable[[Path, bytes], Store] = SqliteStore
+        self,
+        config: Config,
+        *,
+        open_store: Callable[[Path, bytes], Store] = SqliteStore,
+        make_core: MakeCore = RelayCore,
     ) -> None:
         self.config = config
         self.failure = ""
         self.address = config.listen  # with the true port, once started
         self._open_store = open_store
+        self._make_core = make_core
         self._ended = threading.Event()
         self._cleanup = ExitStack()
         self._certificate: Certificate
@@ -142,7 +151,7 @@ class Relay:
         self._admin = AdminServer(folder.path, self._submit_admin, self._died)
         cleanup.callback(self._admin.close)
         self._driver = CoreDriver(
-            RelayCore(config.settings, self._log_key, statement, os.urandom),
+            self._make_core(config.settings, self._log_key, statement, os.urandom),
             statement,
             _now_ms,
             self._admin.answer,

@@ -1,0 +1,279 @@
+"""A relay's edge around a core that does what it is told, and raw clients that talk to it."""
+
+import os
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from saltline.protocol.errors import ProtocolError
+from saltline.protocol.frames import FrameDecoder, encode_frame
+from saltline.protocol.names import RelayAddress
+from saltline.server.administration import AdminRequest, Refused
+from saltline.server.config import Config, Deadlines
+from saltline.server.core import RelayCore
+from saltline.server.effects import (
+    Answer,
+    Broadcast,
+    Close,
+    Effect,
+    Log,
+    Pause,
+    Persist,
+    Promote,
+    Resume,
+    Send,
+    Stop,
+)
+from saltline.server.relay import Relay
+from saltline.server.settings import CertificateStatement, Settings
+from saltline.server.store.interface import Done, Operation, Outcome, StoreError
+from saltline.server.store.operations import ReadTotals
+
+TIMEOUT_S = 20.0
+QUICK = Deadlines(handshake_s=10.0, frame_s=30.0, close_s=5.0, stop_s=5.0, check_every_s=0.02)
+
+
+def wait_until(condition: Callable[[], object], what: str = "") -> None:
+    """Look again and again until it holds; fail after TIMEOUT_S."""
+    give_up_s = time.monotonic() + TIMEOUT_S
+    while not condition():
+        assert time.monotonic() < give_up_s, f"never happened: {what or condition}"
+        time.sleep(0.002)
+
+
+@dataclass
+class ScriptedCore(RelayCore):
+    """Does what the first word of a request says, and remembers what happened."""
+
+    settings: Settings
+    log_key: object
+    statement: CertificateStatement
+    random: Callable[[int], bytes]
+    happened: list[tuple[Any, ...]] = field(default_factory=list)
+    open: dict[int, CertificateStatement] = field(default_factory=dict)
+    tokens: dict[int, int] = field(default_factory=dict)
+    ticks: int = 0
+    is_stopping: bool = False
+
+    def opened(self, connection: int, address: str, now_ms: int) -> list[Effect]:
+        self.happened.append(("opened", connection, address))
+        self.open[connection] = self.statement
+        return []
+
+    def received(self, connection: int, bodies: Sequence[bytes], now_ms: int) -> list[Effect]:
+        self.happened.append(("received", connection, len(bodies)))
+        return [effect for body in bodies for effect in self._do(connection, body)]
+
+    def _do(self, connection: int, body: bytes) -> Iterable[Effect]:
+        word, _, rest = body.partition(b" ")
+        match word:
+            case b"echo":
+                yield Send(connection, encode_frame(rest))
+            case b"flood":  # COUNT frames of SIZE bytes, then the word "end"
+                count, size = map(int, rest.split())
+                yield from [Send(connection, encode_frame(b"x" * size))] * count
+                yield Send(connection, encode_frame(b"end"))
+            case b"all":
+                yield Broadcast(tuple(self.open), encode_frame(rest))
+            case b"promote":
+                yield Promote(connection)
+                yield Send(connection, encode_frame(b"promoted"))
+            case b"pause":
+                yield Pause(connection)
+            case b"resume":
+                yield Resume(int(rest))
+            case b"close":
+                yield Send(connection, encode_frame(b"bye"))
+                yield Close(connection, "asked")
+            case b"store":
+                token = len(self.tokens) + 1
+                self.tokens[token] = connection
+                yield Persist(ReadTotals(), token)
+            case b"log":
+                yield Log(40, rest.decode())
+            case b"stop":
+                yield Stop("The disk failed.")
+            case b"raise":
+                raise KeyError("a secret")
+            case b"spki":
+                yield Send(connection, encode_frame(self.open[connection].spki_hash))
+
+    def broken(self, connection: int, error: ProtocolError, now_ms: int) -> list[Effect]:
+        self.happened.append(("broken", connection, error.code))
+        self.open.pop(connection, None)
+        return [
+            Send(connection, encode_frame(f"{error.code} {error.detail}".encode())),
+            Close(connection, "broken"),
+        ]
+
+    def closed(self, connection: int, now_ms: int) -> list[Effect]:
+        self.happened.append(("closed", connection))
+        self.open.pop(connection, None)
+        return []
+
+    def congested(self, connection: int, is_congested: bool, now_ms: int) -> list[Effect]:
+        self.happened.append(("congested", connection, is_congested))
+        return []
+
+    def stored_all(
+        self, results: Sequence[tuple[int, Outcome | StoreError]], now_ms: int
+    ) -> list[Effect]:
+        self.happened.append(("stored", [token for token, _ in results]))
+        effects: list[Effect] = []
+        for token, outcome in results:
+            if isinstance(outcome, StoreError) and outcome.fatal:
+                effects.append(Stop(outcome.detail))
+            else:
+                frame = encode_frame(b"stored %d" % token)
+                effects.append(Send(self.tokens.pop(token), frame))
+        return effects
+
+    def tick(self, now_ms: int) -> list[Effect]:
+        self.ticks += 1
+        return []
+
+    def certificate_changed(self, certificate: CertificateStatement) -> None:
+        self.statement = certificate
+
+    def settings_changed(self, settings: Settings) -> None:
+        self.settings = settings
+
+    def stop(self, now_ms: int) -> list[Effect]:
+        self.is_stopping = True
+        return [Close(connection, "stopping") for connection in self.open]
+
+    @property
+    def idle(self) -> bool:
+        return not self.tokens
+
+    def admin(self, ticket: int, request: AdminRequest, now_ms: int) -> list[Effect]:
+        self.happened.append(("admin", request))
+        return [Answer(ticket, Refused(code="bad_name", detail=type(request).__name__))]
+
+    def saw(self, *event: object) -> bool:
+        """Whether this happened; fewer words than an event has match its beginning."""
+        return any(each[: len(event)] == event for each in list(self.happened))
+
+
+class MemoryStore:
+    """Stores nothing, when the test lets it."""
+
+    def __init__(self) -> None:
+        self.may_run = threading.Event()
+        self.may_run.set()
+        self.groups: list[int] = []
+        self.is_closed = False
+
+    def run(self, operations: Sequence[Operation]) -> list[Outcome | StoreError]:
+        assert self.may_run.wait(TIMEOUT_S)
+        self.groups.append(len(operations))
+        return [Done() for _ in operations]
+
+    def maintain(self) -> StoreError | None:
+        return None
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+class ScriptedRelay(Relay):
+    """A relay on a free port of 127.0.0.1 with a scripted core and no disk behind it."""
+
+    def __init__(self, config: Config) -> None:
+        self.cores: list[ScriptedCore] = []
+        self.store = MemoryStore()
+
+        def make_core(*arguments: Any) -> ScriptedCore:
+            self.cores.append(ScriptedCore(*arguments))
+            return self.cores[-1]
+
+        super().__init__(config, open_store=lambda *_: self.store, make_core=make_core)
+
+    @property
+    def core(self) -> ScriptedCore:
+        return self.cores[0]
+
+    def connect(self, **options: Any) -> "RawClient":
+        return RawClient(self.address.port, **options)
+
+
+def config_in(folder: Path, **changes: Any) -> Config:
+    changes = {"deadlines": QUICK, **changes}
+    return Config(listen=RelayAddress("127.0.0.1", 0), data=folder / "data", **changes)
+
+
+def client_context() -> ssl.SSLContext:
+    """TLS without any check: the tests look at the certificate themselves."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+CONTEXT = client_context()
+
+
+class RawClient:
+    """Sends and receives frames, right ones and wrong ones."""
+
+    def __init__(
+        self, port: int, *, context: ssl.SSLContext = CONTEXT, receive_buffer: int = 0
+    ) -> None:
+        raw = socket.socket()
+        raw.settimeout(TIMEOUT_S)
+        if receive_buffer:
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        try:
+            raw.connect(("127.0.0.1", port))
+            self.sock = context.wrap_socket(raw)
+        except BaseException:
+            raw.close()
+            raise
+        self._decoder = FrameDecoder(2**31)
+        self._bodies: list[bytes] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.sock.close()
+
+    def send(self, *bodies: bytes) -> None:
+        self.sock.sendall(b"".join(map(encode_frame, bodies)))
+
+    def send_raw(self, data: bytes) -> None:
+        self.sock.sendall(data)
+
+    def receive(self) -> bytes:
+        while not self._bodies:
+            data = self.sock.recv(65536)
+            assert data, "the relay closed the connection"
+            self._bodies = self._decoder.feed(data)
+        return self._bodies.pop(0)
+
+    def ask(self, body: bytes) -> bytes:
+        self.send(body)
+        return self.receive()
+
+    def is_closed_by_relay(self) -> bool:
+        """Wait for the end; whatever still comes first is a failure."""
+        assert not self._bodies
+        try:
+            return self.sock.recv(1) == b""
+        except (ConnectionResetError, ssl.SSLEOFError):
+            return True
+
+
+def open_descriptors() -> int:
+    return len(os.listdir("/dev/fd"))

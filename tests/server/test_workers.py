@@ -1,0 +1,288 @@
+"""The worker threads: what reaches the core, what leaves for clients, and what is bounded."""
+
+import socket
+import ssl
+import struct
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from saltline.protocol.frames import FrameDecoder, encode_frame
+from saltline.protocol.limits import (
+    FRAME_MAX_BEFORE_LOGIN_BYTES,
+    FRAME_MAX_BYTES,
+    OUTGOING_QUEUE_MAX_BYTES,
+)
+from saltline.server.config import Deadlines
+from saltline.server.pace import Pace
+from saltline.server.workers import HELPING
+from tests.server.edge import CONTEXT, TIMEOUT_S, ScriptedRelay, config_in, wait_until
+
+
+@pytest.fixture
+def relay(tmp_path: Path) -> Iterator[ScriptedRelay]:
+    with ScriptedRelay(config_in(tmp_path)) as relay:
+        yield relay
+
+
+def test_a_request_is_answered(relay: ScriptedRelay) -> None:
+    with relay.connect() as ada:
+        assert ada.ask(b"echo hello") == b"hello"
+    number = relay.core.happened[0][1]
+    assert relay.core.happened[0] == ("opened", number, "127.0.0.1")
+    wait_until(lambda: relay.core.saw("closed", number))
+
+
+def test_answers_keep_their_order_however_requests_are_cut(relay: ScriptedRelay) -> None:
+    stream = b"".join(
+        struct.pack(">I", len(body)) + body for body in (b"echo %d" % n for n in range(300))
+    )
+    with relay.connect() as ada:
+        for position in range(0, len(stream), 7):
+            ada.send_raw(stream[position : position + 7])
+        assert [ada.receive() for _ in range(300)] == [b"%d" % n for n in range(300)]
+
+
+def test_a_broadcast_reaches_everyone_once(relay: ScriptedRelay) -> None:
+    with relay.connect() as ada, relay.connect() as bob, relay.connect() as carol:
+        wait_until(lambda: len(relay.core.open) == 3)
+        ada.send(b"all one", b"all two", b"echo own")
+        assert [ada.receive() for _ in range(3)] == [b"one", b"two", b"own"]
+        for other in (bob, carol):
+            assert [other.receive(), other.receive()] == [b"one", b"two"]
+            assert other.ask(b"echo next") == b"next"
+
+
+def test_several_workers_share_the_connections(tmp_path: Path) -> None:
+    with ScriptedRelay(config_in(tmp_path, workers=3)) as relay:
+        clients = [relay.connect() for _ in range(9)]
+        wait_until(lambda: len(relay.core.open) == 9)
+        assert {number % 3 for number in relay.core.open} == {0, 1, 2}
+        clients[0].send(b"all hello")
+        for client in clients:
+            assert client.receive() == b"hello"
+            assert client.ask(b"echo mine") == b"mine"
+            assert client.ask(b"store").startswith(b"stored")
+            client.sock.close()
+
+
+def test_a_large_frame_is_for_those_who_logged_in(relay: ScriptedRelay) -> None:
+    large = b"echo " + b"x" * (FRAME_MAX_BYTES - 5)
+    with relay.connect() as ada:
+        assert ada.ask(b"promote") == b"promoted"
+        assert ada.ask(large) == large[5:]
+    with relay.connect() as stranger:
+        stranger.send_raw(struct.pack(">I", FRAME_MAX_BEFORE_LOGIN_BYTES + 1))
+        assert stranger.receive().startswith(b"frame_too_large ")
+        assert stranger.is_closed_by_relay()
+
+
+@pytest.mark.parametrize(
+    ("garbage", "code"),
+    [
+        (b"\0\0\0\0", b"bad_frame"),
+        (b"\xff\xff\xff\xff", b"frame_too_large"),
+        (b"GET / HTTP/1.1\r\n\r\n", b"frame_too_large"),
+    ],
+)
+def test_what_is_no_frame_is_answered_by_name_and_closed(
+    relay: ScriptedRelay, garbage: bytes, code: bytes
+) -> None:
+    with relay.connect() as ada:
+        ada.send(b"echo before")
+        assert ada.receive() == b"before"
+        ada.send_raw(garbage)
+        assert ada.receive().split()[0] == code
+        assert ada.is_closed_by_relay()
+
+
+def test_the_last_words_arrive_although_input_is_left_unread(relay: ScriptedRelay) -> None:
+    with relay.connect() as ada:
+        ada.send_raw(b"\0\0\0\0" + b"y" * 100_000)
+        assert ada.receive().startswith(b"bad_frame ")
+        assert ada.is_closed_by_relay()
+
+
+def test_closing_waits_for_what_was_sent_before(relay: ScriptedRelay) -> None:
+    with relay.connect() as ada:
+        ada.send(b"flood 500 4000", b"close", b"echo never")
+        for _ in range(500):
+            assert len(ada.receive()) == 4000
+        assert [ada.receive(), ada.receive()] == [b"end", b"bye"]
+        assert ada.is_closed_by_relay()
+
+
+def test_one_that_only_stops_sending_gets_its_answers(relay: ScriptedRelay) -> None:
+    requests = [b"echo %d" % n for n in range(3 * HELPING)]
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = CONTEXT.wrap_bio(incoming, outgoing)
+    decoder, answers = FrameDecoder(), list[bytes]()
+
+    with socket.create_connection(("127.0.0.1", relay.address.port), TIMEOUT_S) as sock:
+
+        def step(operation: Callable[[], object]) -> bool:
+            """Do it, or exchange what it waits for."""
+            try:
+                operation()
+                done = True
+            except ssl.SSLWantReadError:
+                done = False
+            sock.sendall(outgoing.read())
+            if not done:
+                incoming.write(sock.recv(65536))
+            return done
+
+        while not step(tls.do_handshake):
+            pass
+        tls.write(b"".join(map(encode_frame, requests)))
+        step(tls.unwrap)  # sends close_notify, and meets the first answers
+        while len(answers) < len(requests):
+            step(lambda: answers.extend(decoder.feed(tls.read(65536))))
+    assert answers == [body[5:] for body in requests]
+
+
+def test_a_frame_that_does_not_get_whole_ends_the_connection(tmp_path: Path) -> None:
+    deadlines = Deadlines(frame_s=0.1, check_every_s=0.02)
+    with ScriptedRelay(config_in(tmp_path, deadlines=deadlines)) as relay:
+        with relay.connect() as slow, relay.connect() as quiet:
+            slow.send_raw(b"\0\0\1\0begin")
+            assert slow.receive().startswith(b"too_slow A frame did not arrive whole within 0.1 ")
+            assert slow.is_closed_by_relay()
+            assert quiet.ask(b"echo silence is allowed") == b"silence is allowed"
+
+
+def test_the_deadline_is_for_the_whole_frame_not_for_each_byte(tmp_path: Path) -> None:
+    deadlines = Deadlines(frame_s=0.3, check_every_s=0.02)
+    with ScriptedRelay(config_in(tmp_path, deadlines=deadlines)) as relay, relay.connect() as slow:
+        slow.send_raw(struct.pack(">I", 10_000))
+        slow.sock.settimeout(0.02)
+        for _ in range(1000):
+            try:
+                slow.send_raw(b"x")
+                answer = slow.sock.recv(1000)
+                break
+            except TimeoutError:
+                continue
+        assert b"too_slow" in answer
+
+
+def test_a_slow_reader_is_reported_read_no_more_and_bounded(relay: ScriptedRelay) -> None:
+    with relay.connect(receive_buffer=4096) as slow, relay.connect() as other:
+        for _ in range(3):
+            slow.send(b"flood 100 16000")  # 1.6 MB each
+        slow.send(b"flood 100 16000")
+        number = relay.core.happened[0][1]
+        wait_until(lambda: relay.core.saw("congested", number, True))
+        received = [e for e in list(relay.core.happened) if e[:2] == ("received", number)]
+        slow.send(b"echo after")
+        assert other.ask(b"echo unharmed") == b"unharmed"
+        assert [e for e in relay.core.happened if e[:2] == ("received", number)] == received
+
+        frames = [slow.receive() for _ in range(4 * 101 + 1)]
+        assert frames.count(b"end") == 4 and frames[-1] == b"after"
+        assert relay.core.saw("congested", number, False)
+
+
+def test_one_that_never_reads_is_cut_off(relay: ScriptedRelay) -> None:
+    with relay.connect(receive_buffer=4096) as never, relay.connect() as other:
+        number = relay.core.happened[0][1]
+        assert never.ask(b"promote") == b"promoted"
+        never.send(b"flood 1200 16000")  # 19 MB at once: more than four times the bound
+        wait_until(lambda: relay.core.saw("closed", number))
+        assert other.ask(b"echo unharmed") == b"unharmed"
+    assert 1200 * 16000 > 4 * OUTGOING_QUEUE_MAX_BYTES
+
+
+def test_a_paused_connection_is_not_read_until_resumed(relay: ScriptedRelay) -> None:
+    with relay.connect() as ada, relay.connect() as bob:
+        wait_until(lambda: len(relay.core.open) == 2)
+        number = min(relay.core.open)
+        ada.send(b"pause")
+        wait_until(lambda: relay.core.saw("received", number))
+        ada.send(*(b"echo %d" % n for n in range(100)))
+        assert bob.ask(b"echo not paused") == b"not paused"
+        assert sum(e[2] for e in relay.core.happened if e[:2] == ("received", number)) == 1
+        bob.send(b"resume %d" % number)
+        assert [ada.receive() for _ in range(100)] == [b"%d" % n for n in range(100)]
+
+
+def test_a_pause_holds_up_the_frame_deadline(tmp_path: Path) -> None:
+    deadlines = Deadlines(frame_s=0.1, check_every_s=0.02)
+    with ScriptedRelay(config_in(tmp_path, deadlines=deadlines)) as relay:
+        with relay.connect() as ada, relay.connect() as bob:
+            wait_until(lambda: len(relay.core.open) == 2)
+            number = min(relay.core.open)
+            ada.send_raw(b"\0\0\0\5pause\0\0\0\x0cecho ")
+            wait_until(lambda: relay.core.saw("received", number))
+            ticks = relay.core.ticks
+            wait_until(lambda: relay.core.ticks > ticks + 10)  # 0.2 s
+            ada.send_raw(b"patient")
+            bob.send(b"resume %d" % number)
+            assert ada.receive() == b"patient"
+
+
+def test_requests_come_in_helpings(relay: ScriptedRelay) -> None:
+    with relay.connect() as ada:
+        ada.send(*[b"echo x"] * 1000)
+        assert [ada.receive() for _ in range(1000)] == [b"x"] * 1000
+    assert max(e[2] for e in relay.core.happened if e[0] == "received") <= HELPING
+
+
+def test_what_was_stored_meanwhile_reaches_the_core_at_once(relay: ScriptedRelay) -> None:
+    relay.store.may_run.clear()
+    with relay.connect() as ada:
+        ada.send(*[b"store"] * 50)
+        wait_until(lambda: len(relay.core.tokens) == 50)
+        relay.store.may_run.set()
+        assert [ada.receive() for _ in range(50)] == [b"stored %d" % n for n in range(1, 51)]
+    stored = [e[1] for e in relay.core.happened if e[0] == "stored"]
+    assert [len(tokens) for tokens in stored] == relay.store.groups
+    assert max(map(len, stored)) > 10
+
+
+def test_a_reset_connection_is_gone(relay: ScriptedRelay) -> None:
+    ada = relay.connect()
+    assert ada.ask(b"echo x") == b"x"
+    ada.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    ada.sock.close()
+    number = relay.core.happened[0][1]
+    wait_until(lambda: relay.core.saw("closed", number))
+
+
+def test_those_who_do_not_leave_are_not_kept_for_long(tmp_path: Path) -> None:
+    deadlines = Deadlines(close_s=0.1, check_every_s=0.02)
+    with ScriptedRelay(config_in(tmp_path, deadlines=deadlines)) as relay:
+        stubborn = relay.connect(receive_buffer=4096)
+        stubborn.send(b"flood 200 16000", b"close")
+        wait_until(lambda: relay.core.saw("closed"))
+        wait_until(lambda: sum(map(len, relay._workers)) == 0)
+        stubborn.sock.close()
+
+
+def test_nothing_is_held_back_while_little_happens() -> None:
+    pace = Pace(0.002)
+    for turn in range(1, 100):
+        pace.wrote(10, turn * 0.001)  # 10,000 writes a second
+        assert pace.wait_s(turn * 0.001) == 0.0
+
+
+def test_a_lot_of_writes_are_gathered_and_a_calm_ends_it() -> None:
+    pace, now_s = Pace(0.002), 100.0
+    for _ in range(20):
+        now_s += 0.001
+        pace.wrote(100, now_s)  # 100,000 writes a second
+    assert pace.wait_s(now_s) == pytest.approx(0.002)
+    assert pace.wait_s(now_s + 0.0015) == pytest.approx(0.0005)
+    assert pace.wait_s(now_s + 0.002) == 0.0
+    for _ in range(20):
+        now_s += 0.002
+        pace.wrote(1, now_s)
+    assert pace.wait_s(now_s) == 0.0
+
+
+def test_without_an_interval_nothing_is_ever_held_back() -> None:
+    pace = Pace(0.0)
+    for turn in range(100):
+        pace.wrote(1000, turn * 0.001)
+        assert pace.wait_s(turn * 0.001) == 0.0
