@@ -1,4 +1,4 @@
-"""`saltline` without a command: the full screen, which also serves this profile's other commands."""
+"""`saltline` without a command: the screen, which also serves this profile's other commands."""
 
 import sys
 import time

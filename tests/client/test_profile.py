@@ -1,0 +1,240 @@
+"""The profile folder: private, owned by one process, and opened by one key."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from saltline.client.model import ExitCode, Refused
+from saltline.client.profile import (
+    Busy,
+    KeyKind,
+    Profile,
+    default_folder,
+    read_passphrase_file,
+)
+
+
+@pytest.fixture
+def profile(tmp_path: Path) -> Profile:
+    return Profile(tmp_path / "profile", create=True)
+
+
+def mode_of(path: Path) -> int:
+    return path.stat().st_mode & 0o777
+
+
+# --- the folder ------------------------------------------------------------------------------
+
+
+def test_a_new_profile_is_for_its_user_alone_whatever_the_umask_says(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        profile = Profile(tmp_path / "new", create=True)
+        profile.create_key(None)
+        profile.acquire()
+    finally:
+        os.umask(before)
+
+    assert mode_of(profile.folder) == 0o700
+    assert {mode_of(path) for path in profile.folder.iterdir()} == {0o600}
+    profile.release()
+
+
+@pytest.mark.parametrize("mode", [0o750, 0o701, 0o720, 0o777])
+def test_a_folder_that_others_can_look_into_is_refused(profile: Profile, mode: int) -> None:
+    profile.folder.chmod(mode)
+
+    with pytest.raises(Refused, match="Others can look into the profile .*: chmod 700 "):
+        Profile(profile.folder)
+
+
+def test_a_profile_that_is_not_there_says_how_to_make_one(tmp_path: Path) -> None:
+    with pytest.raises(Refused, match="no profile at .*nowhere.*saltline register"):
+        Profile(tmp_path / "nowhere")
+
+
+def test_a_file_in_the_folders_place_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+
+    with pytest.raises(Refused, match="not a folder"):
+        Profile(tmp_path / "file")
+
+
+def test_the_environment_names_the_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("SALTLINE_PROFILE", str(tmp_path / "there"))
+
+    assert default_folder() == tmp_path / "there"
+
+
+# --- one owner -------------------------------------------------------------------------------
+
+
+def test_a_second_process_is_told_who_owns_the_profile(profile: Profile) -> None:
+    profile.acquire()
+    code = (
+        "import sys; from pathlib import Path; from saltline.client.profile import Busy, Profile\n"
+        "try: Profile(Path(sys.argv[1])).acquire()\n"
+        "except Busy as busy: print(busy.pid)"
+    )
+
+    said = subprocess.run(
+        [sys.executable, "-c", code, str(profile.folder)], capture_output=True, text=True
+    )
+
+    assert said.stdout == f"{os.getpid()}\n"
+    profile.release()
+
+
+def test_the_lock_ends_with_a_killed_process(profile: Profile) -> None:
+    code = (
+        "import sys, time; from pathlib import Path; from saltline.client.profile import Profile\n"
+        "Profile(Path(sys.argv[1])).acquire(); print('owned', flush=True); sys.stdin.read()"
+    )
+    owner = subprocess.Popen(
+        [sys.executable, "-c", code, str(profile.folder)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    with owner:
+        assert owner.stdout is not None
+        assert owner.stdout.readline() == b"owned\n"
+        with pytest.raises(Busy) as busy:
+            profile.acquire()
+        owner.kill()
+
+    assert busy.value.code is ExitCode.TIMED_OUT
+    profile.acquire()
+    assert profile.owned
+    profile.release()
+
+
+def test_a_link_in_the_locks_place_is_not_followed(profile: Profile, tmp_path: Path) -> None:
+    (profile.folder / "lock").symlink_to(tmp_path / "elsewhere")
+
+    with pytest.raises(Refused, match="Cannot use"):
+        profile.acquire()
+
+    assert not (tmp_path / "elsewhere").exists()
+
+
+# --- the key ---------------------------------------------------------------------------------
+
+
+def test_a_key_file_opens_what_it_was_made_for(profile: Profile) -> None:
+    key = profile.create_key(None)
+
+    assert len(key) == 32
+    assert profile.key_kind is KeyKind.KEY_FILE
+    assert Profile(profile.folder).unlock(None) == key
+
+
+def test_a_passphrase_gives_its_key_again_and_another_gives_another(profile: Profile) -> None:
+    key = profile.create_key("Grüße aus Kiel")
+
+    assert profile.key_kind is KeyKind.PASSPHRASE
+    # The same word from a keyboard that composes its accents.
+    assert Profile(profile.folder).unlock("Gru\u0308ße aus Kiel") == key
+    assert Profile(profile.folder).unlock("Grusse aus Kiel") != key
+    assert b"Kiel" not in (profile.folder / "vault.salt").read_bytes()
+
+
+def test_no_passphrase_where_one_is_needed(profile: Profile) -> None:
+    (profile.folder / "vault.salt").write_text(f"saltline argon2id-moderate 1 {'00' * 16}\n")
+
+    with pytest.raises(Refused, match="has a passphrase, and none was given"):
+        profile.unlock(None)
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o660])
+def test_a_key_file_that_others_can_read_is_refused(profile: Profile, mode: int) -> None:
+    profile.create_key(None)
+    (profile.folder / "vault.key").chmod(mode)
+
+    with pytest.raises(Refused, match="Others can read the key file"):
+        profile.unlock(None)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("vault.key", ""),
+        ("vault.key", "00" * 32),
+        ("vault.key", "00" * 31 + "\n"),
+        ("vault.key", "AB" * 32 + "\n"),
+        ("vault.key", "00" * 32 + "\n\n"),
+        ("vault.key", " " + "00" * 32 + "\n"),
+        ("vault.key", "00" * 4000),
+        ("vault.salt", "00" * 16 + "\n"),
+        ("vault.salt", f"saltline argon2id-moderate 2 {'00' * 16}\n"),
+        ("vault.salt", f"saltline argon2id-moderate 1 {'00' * 17}\n"),
+    ],
+)
+def test_a_damaged_file_is_refused_before_it_is_used(
+    profile: Profile, name: str, text: str
+) -> None:
+    (profile.folder / name).write_text(text)
+    (profile.folder / name).chmod(0o600)
+
+    with pytest.raises(Refused, match="damaged or from a newer version"):
+        profile.unlock("whatever")
+
+
+def test_a_vault_whose_key_is_gone_says_so(profile: Profile) -> None:
+    profile.vault_path.write_bytes(b"x")
+
+    with pytest.raises(Refused, match="neither vault.key nor vault.salt"):
+        profile.unlock(None)
+
+
+def test_a_profile_that_is_set_up_keeps_its_key(profile: Profile) -> None:
+    key = profile.create_key(None)
+    profile.vault_path.write_bytes(b"x")
+
+    with pytest.raises(Refused, match="set up already"):
+        profile.create_key(None)
+
+    assert profile.unlock(None) == key
+
+
+# --- passphrase files ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("data", "passphrase"),
+    [(b"one", "one"), (b"one\ntwo\n", "one"), (b"one\r\n", "one"), (b" one \n", " one ")],
+)
+def test_the_first_line_of_a_file_is_the_passphrase(
+    tmp_path: Path, data: bytes, passphrase: str
+) -> None:
+    (tmp_path / "file").write_bytes(data)
+
+    assert read_passphrase_file(tmp_path / "file") == passphrase
+
+
+@pytest.mark.parametrize(
+    ("data", "sentence"),
+    [
+        (b"", "first line .* is empty"),
+        (b"\nsecond", "first line .* is empty"),
+        (b"\xff\xfe", "not valid UTF-8"),
+        (b"x" * 5000, "longer than 4096 bytes"),
+    ],
+)
+def test_a_file_without_a_passphrase_is_refused_in_a_sentence(
+    tmp_path: Path, data: bytes, sentence: str
+) -> None:
+    (tmp_path / "file").write_bytes(data)
+
+    with pytest.raises(Refused, match=sentence):
+        read_passphrase_file(tmp_path / "file")
+
+
+def test_the_process_leaves_no_core_dump() -> None:
+    code = (
+        "import resource; from saltline.client.profile import harden_process; harden_process();"
+        "print(resource.getrlimit(resource.RLIMIT_CORE)[0])"
+    )
+    assert subprocess.check_output([sys.executable, "-c", code]) == b"0\n"
