@@ -1,11 +1,18 @@
 """What the relay's core asks its edge to do. The core performs nothing itself."""
 
 from collections.abc import Sequence
+from typing import Final
 
 from msgspec import Struct
 
 from saltline.server.administration import AdminResult
 from saltline.server.store.interface import Operation
+
+# The levels of a line for the log: those of the standard library's logging.
+INFO: Final = 20
+WARNING: Final = 30
+ERROR: Final = 40
+CRITICAL: Final = 50
 
 
 class Effect(Struct, frozen=True, gc=False):
@@ -74,7 +81,7 @@ class Answer(Effect, frozen=True, gc=False):
 
 
 class Log(Effect, frozen=True, gc=False):
-    """A line for the log: sanitised, and without secrets. `level` is one of logging's numbers."""
+    """A line for the log: sanitised, and without secrets. `level` is one of the above."""
 
     level: int
     text: str

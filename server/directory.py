@@ -1,0 +1,102 @@
+"""Public keys: prekeys in, bundles and key log entries out (docs/protocol.md §2, §7)."""
+
+from saltline.crypto.bundles import BadBundle, Prekey
+from saltline.crypto.signatures import Malformed
+from saltline.protocol import to_client, to_relay
+from saltline.protocol.errors import ErrorCode, ProtocolError
+from saltline.protocol.limits import PAGE_MAX_BYTES, PAGE_MAX_ENTRIES
+from saltline.server.limits import DailyQuota
+from saltline.server.peers import Connection, Device
+from saltline.server.store import interface as told
+from saltline.server.store import operations as ask
+from saltline.server.switchboard import Switchboard
+
+
+class Directory:
+    """The part of the core that hands out public keys."""
+
+    def __init__(self, desk: Switchboard) -> None:
+        self._desk = desk
+        self.claims: DailyQuota[tuple[int, str, int]] = DailyQuota(1)
+
+    def publish(self, connection: Connection, request: to_relay.Publish) -> None:
+        """Take a device's own prekeys, each signed by its identity."""
+        device = connection.known
+        work = ask.StorePrekeys(
+            device.mailbox,
+            tuple(self._checked_prekey(device, encoded) for encoded in request.prekeys),
+        )
+        self._desk.persist(work, self._published, connection, request)
+
+    def _checked_prekey(self, device: Device, encoded: bytes) -> ask.PublicPrekey:
+        try:
+            prekey = Prekey.decode(encoded)
+            prekey.verify(device.identity, self._desk.now_ms)
+        except (Malformed, BadBundle) as error:
+            raise ProtocolError(ErrorCode.BAD_PREKEY, f"A prekey was refused: {error}.") from None
+        return ask.PublicPrekey(prekey.kind, prekey.id, prekey.not_after_ms, encoded)
+
+    def _published(
+        self,
+        connection: Connection,
+        request: to_relay.Publish,
+        _work: ask.StorePrekeys,
+        stored: told.PrekeysStored,
+    ) -> None:
+        answer = to_client.Published(request.id, stored.one_time_left, stored.one_time_kem_left)
+        self._desk.send(connection, answer)
+
+    def lookup(self, connection: Connection, request: to_relay.Lookup) -> None:
+        """Entries of the key log."""
+        names = tuple((each.username, each.after) for each in request.names)
+        work = ask.ReadEntries(names, PAGE_MAX_ENTRIES, PAGE_MAX_BYTES)
+        self._desk.persist(work, self._looked_up, connection, request)
+
+    def _looked_up(
+        self,
+        connection: Connection,
+        request: to_relay.Lookup,
+        _work: ask.ReadEntries,
+        read: told.EntriesRead,
+    ) -> None:
+        pages = tuple(
+            to_client.AccountPage(page.username, page.total, page.entries) for page in read.pages
+        )
+        self._desk.send(connection, to_client.LookedUp(request.id, pages))
+
+    def claim(self, connection: Connection, request: to_relay.Claim) -> None:
+        """A bundle; beyond the daily quota without one-time prekeys, so that nobody drains them."""
+        key = (connection.known.account.id, request.username, request.device)
+        one_time = self.claims.take(key, self._desk.now_ms)
+        work = ask.ClaimBundle(request.username, request.device, one_time, self._desk.now_ms)
+        self._desk.persist(work, self._claimed, connection, request, self._not_claimed)
+
+    def _claimed(
+        self,
+        connection: Connection,
+        request: to_relay.Claim,
+        _work: ask.ClaimBundle,
+        claimed: told.BundleClaimed,
+    ) -> None:
+        self._desk.send(
+            connection,
+            to_client.Claimed(
+                id=request.id,
+                identity=claimed.identity,
+                identity_signature=claimed.identity_signature,
+                signed_prekey=claimed.signed_prekey,
+                kem_prekey=claimed.kem_prekey,
+                one_time_prekey=claimed.one_time_prekey,
+            ),
+        )
+
+    def _not_claimed(
+        self,
+        connection: Connection,
+        request: to_relay.Claim,
+        work: ask.ClaimBundle,
+        error: told.StoreError,
+    ) -> None:
+        if work.one_time:
+            self.claims.give_back((connection.known.account.id, request.username, request.device))
+        raise ProtocolError(error.code, error.detail)

@@ -1,0 +1,112 @@
+"""Who is connected, as the core knows them."""
+
+from saltline.crypto.signatures import Identity
+from saltline.server.settings import CertificateStatement
+
+
+class Account:
+    """Someone of whom at least one device is connected."""
+
+    __slots__ = ("connections", "id", "rooms", "username")
+
+    def __init__(self, id: int, username: str) -> None:
+        self.id = id
+        self.username = username
+        self.connections: list[Connection] = []
+        self.rooms: set[str] = set()
+
+
+class Device:
+    """A device that has logged in on a connection."""
+
+    __slots__ = ("account", "generation", "identity", "identity_hash", "mailbox")
+
+    def __init__(
+        self, account: Account, mailbox: int, identity: Identity, generation: bytes
+    ) -> None:
+        self.account = account
+        self.mailbox = mailbox
+        self.identity = identity
+        self.identity_hash = identity.hash
+        self.generation = generation
+
+
+class Connection:
+    """A TLS link: a stranger's until `device` is set."""
+
+    __slots__ = (
+        "address",
+        "certificate",
+        "challenge",
+        "device",
+        "heard_ms",
+        "hello",
+        "is_congested",
+        "is_logging_in",
+        "is_open",
+        "is_paused",
+        "missed_after",
+        "number",
+        "opened_ms",
+        "waiting_bytes",
+    )
+
+    def __init__(
+        self, number: int, address: str, certificate: CertificateStatement, now_ms: int
+    ) -> None:
+        self.number = number
+        self.address = address
+        self.certificate = certificate
+        self.opened_ms = now_ms
+        self.heard_ms = now_ms
+        self.hello = b""  # bodies as sent, which a login signs
+        self.challenge = b""
+        self.device: Device | None = None
+        self.is_open = True
+        self.is_logging_in = False
+        self.is_congested = False
+        self.missed_after: dict[str, int] = {}  # room -> last number, when it fell behind
+        self.is_paused = False
+        self.waiting_bytes = 0
+
+    @property
+    def known(self) -> Device:
+        """The device; only for a connection that has logged in."""
+        if self.device is None:
+            raise LookupError("a stranger has no device")
+        return self.device
+
+
+class Strangers:
+    """Connections that have not logged in, the oldest first."""
+
+    def __init__(self) -> None:
+        self._all: dict[int, Connection] = {}
+        self._by_address: dict[str, dict[int, Connection]] = {}
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    def oldest(self) -> Connection | None:
+        """Who came first of all that are here."""
+        return next(iter(self._all.values()), None)
+
+    def in_the_way(self, address: str, per_address: int, in_all: int) -> Connection | None:
+        """Who has to go before one more of this address can come."""
+        neighbours = self._by_address.get(address, {})
+        if len(neighbours) >= per_address:
+            return next(iter(neighbours.values()))
+        return self.oldest() if len(self._all) >= in_all else None
+
+    def add(self, connection: Connection) -> None:
+        """The newest."""
+        self._all[connection.number] = connection
+        self._by_address.setdefault(connection.address, {})[connection.number] = connection
+
+    def discard(self, connection: Connection) -> None:
+        """It is gone, or no stranger any more."""
+        if self._all.pop(connection.number, None) is not None:
+            neighbours = self._by_address[connection.address]
+            del neighbours[connection.number]
+            if not neighbours:
+                del self._by_address[connection.address]

@@ -1,0 +1,264 @@
+"""Public rooms: signed statements in, numbered entries out (docs/protocol.md §6, Rooms).
+
+The relay checks who, where and when; the signature is for the members, who do not trust the relay.
+"""
+
+from typing import Final
+
+from saltline.crypto.signatures import Malformed, RoomStatement
+from saltline.protocol import to_client, to_relay
+from saltline.protocol.content import RoomKind
+from saltline.protocol.errors import ErrorCode, ProtocolError
+from saltline.protocol.frames import encode_frame
+from saltline.protocol.limits import (
+    MEMBER_LIST_MAX,
+    PAGE_MAX_BYTES,
+    ROOM_LIST_MAX,
+    TEXT_MAX_BYTES,
+)
+from saltline.protocol.messages import encode_message
+from saltline.protocol.names import BadName, check_room
+from saltline.server.effects import Broadcast
+from saltline.server.peers import Connection, Device
+from saltline.server.presence import LiveRoom, Presence
+from saltline.server.store import interface as told
+from saltline.server.store import operations as ask
+from saltline.server.switchboard import Switchboard
+
+_AHEAD_MAX_MS: Final = 86_400_000
+_POSTED_KINDS: Final = frozenset((RoomKind.TEXT, RoomKind.LEAVE))
+
+
+class Rooms:
+    """The part of the core that keeps rooms going."""
+
+    def __init__(self, desk: Switchboard, presence: Presence) -> None:
+        self._desk = desk
+        self._presence = presence
+        self.pushed = 0  # entries times connections
+
+    # --- entries -------------------------------------------------------------------------------
+
+    def join(self, connection: Connection, request: to_relay.Join) -> None:
+        """Become a member, in a room that is opened if need be."""
+        statement = self._checked(connection.known, request.signed)
+        if statement.kind != RoomKind.JOIN:
+            raise _bad_statement("A join is a statement of its own kind.")
+        try:
+            check_room(statement.room)
+        except BadName as error:
+            raise ProtocolError(ErrorCode.BAD_NAME, str(error)) from None
+        settings = self._desk.settings
+        work = ask.JoinRoom(
+            self._new_entry(connection.known, request, statement),
+            settings.room_recent_entries,
+            settings.rooms_per_user,
+            settings.rooms_max,
+        )
+        self._desk.persist(work, self._joined, connection, request)
+
+    def _joined(
+        self,
+        connection: Connection,
+        request: to_relay.Join,
+        work: ask.JoinRoom,
+        joined: told.RoomJoined,
+    ) -> None:
+        entry = work.entry
+        answer = to_client.Joined(
+            request.id, entry.room, joined.number, joined.after, joined.after_hash
+        )
+        self._desk.send(connection, answer)
+        if joined.is_new:
+            account = self._desk.accounts.get(entry.account)
+            if account is not None:
+                self._presence.enter(account, entry.room, joined.number, joined.members)
+            self._broadcast(entry, joined.number, joined.members)
+
+    def post(self, connection: Connection, request: to_relay.Post) -> None:
+        """A member's text, or its leaving."""
+        device = connection.known
+        statement = self._checked(device, request.signed)
+        if statement.kind not in _POSTED_KINDS:
+            raise _bad_statement("Members post texts, or that they leave.")
+        work = ask.StoreEntry(
+            self._new_entry(device, request, statement), statement.kind == RoomKind.LEAVE
+        )
+        self._desk.persist(work, self._posted, connection, request)
+
+    def _posted(
+        self,
+        connection: Connection,
+        request: to_relay.Post,
+        work: ask.StoreEntry,
+        stored: told.EntryStored,
+    ) -> None:
+        entry = work.entry
+        answer = to_client.Posted(request.id, entry.room, stored.number)
+        self._desk.send(connection, answer)
+        if stored.is_new:
+            self._broadcast(entry, stored.number, stored.members)
+            if work.leaves:
+                account = self._desk.accounts.get(entry.account)
+                if account is not None:
+                    self._presence.leave(account, entry.room)
+
+    def _broadcast(self, entry: ask.NewEntry, number: int, members: int) -> None:
+        """To every connected member, the author too, encoded once."""
+        room = self._presence.rooms.get(entry.room)
+        if room is None:
+            return
+        message = to_client.RoomEntry(
+            entry.room,
+            number,
+            entry.now_ms,
+            entry.username,
+            entry.device,
+            entry.signed,
+            entry.signature,
+        )
+        room.last = number
+        room.members = members
+        room.last_frame = frame = encode_frame(encode_message(message))
+        recipients = room.recipients()
+        if recipients:
+            self.pushed += len(recipients)
+            self._desk.add(Broadcast(recipients, frame))
+
+    def _checked(self, device: Device, signed: bytes) -> RoomStatement:
+        """What the relay can check without the room and without the signature."""
+        try:
+            statement = RoomStatement.decode(signed, TEXT_MAX_BYTES)
+        except Malformed:
+            raise _bad_statement("The statement does not follow its layout.") from None
+        if statement.relay_id != self._desk.log_key.relay_id:
+            raise _bad_statement("The statement was signed for another relay.")
+        if statement.author != device.identity_hash:
+            raise _bad_statement("The statement names another author than this device.")
+        if statement.time_ms > self._desk.now_ms + _AHEAD_MAX_MS:
+            raise _bad_statement("The statement's time is more than a day ahead. Check the clock.")
+        return statement
+
+    def _new_entry(
+        self, device: Device, request: to_relay.Join | to_relay.Post, statement: RoomStatement
+    ) -> ask.NewEntry:
+        account = device.account
+        return ask.NewEntry(
+            statement.room,
+            account.id,
+            account.username,
+            device.identity.device,
+            statement.message_id,
+            statement.seen,
+            request.signed,
+            request.signature,
+            self._desk.now_ms,
+        )
+
+    # --- reading -------------------------------------------------------------------------------
+
+    def history(self, connection: Connection, request: to_relay.History) -> None:
+        """A page of a member's room."""
+        account = connection.known.account.id
+        work = ask.ReadHistory(request.room, account, request.after, request.limit, PAGE_MAX_BYTES)
+        self._desk.persist(work, self._history_read, connection, request)
+
+    def _history_read(
+        self,
+        connection: Connection,
+        request: to_relay.History,
+        _work: ask.ReadHistory,
+        read: told.HistoryRead,
+    ) -> None:
+        room = request.room
+        entries = tuple(
+            to_client.RoomEntry(
+                room,
+                entry.number,
+                entry.received_ms,
+                entry.username,
+                entry.device,
+                entry.signed,
+                entry.signature,
+            )
+            for entry in read.entries
+        )
+        page = to_client.HistoryPage(
+            request.id, room, read.after, read.after_hash, read.last, entries
+        )
+        self._desk.send(connection, page)
+
+    def who(self, connection: Connection, request: to_relay.Who) -> None:
+        """Members, and who of them is connected."""
+        work = ask.ReadMembers(request.room, connection.known.account.id, MEMBER_LIST_MAX)
+        self._desk.persist(work, self._members_read, connection, request)
+
+    def _members_read(
+        self,
+        connection: Connection,
+        request: to_relay.Who,
+        _work: ask.ReadMembers,
+        read: told.MembersRead,
+    ) -> None:
+        online = self._desk.accounts
+        members = tuple(
+            to_client.Member(member.username, member.account in online) for member in read.members
+        )
+        answer = to_client.Members(request.id, request.room, read.total, members)
+        self._desk.send(connection, answer)
+
+    def list_rooms(self, connection: Connection, request: to_relay.ListRooms) -> None:
+        """All rooms, largest first."""
+        work = ask.ReadRooms(ROOM_LIST_MAX)
+        self._desk.persist(work, self._rooms_read, connection, request)
+
+    def _rooms_read(
+        self,
+        connection: Connection,
+        request: to_relay.ListRooms,
+        _work: ask.ReadRooms,
+        read: told.RoomsRead,
+    ) -> None:
+        rooms = tuple(
+            to_client.RoomInfo(room.room, room.members, self.online(room.room), room.last)
+            for room in read.rooms
+        )
+        self._desk.send(connection, to_client.RoomList(request.id, rooms))
+
+    def online(self, name: str) -> int:
+        """How many of a room's members are connected."""
+        room: LiveRoom | None = self._presence.rooms.get(name)
+        return len(room.accounts) if room else 0
+
+    # --- coming and going ----------------------------------------------------------------------
+
+    def arrived(self, connection: Connection, rooms: tuple[told.RoomState, ...]) -> None:
+        """A device has logged in."""
+        account = connection.known.account
+        if len(account.connections) > 1:
+            self._presence.connections_changed(account)
+            return
+        for room in rooms:
+            self._presence.enter(account, room.room, room.last, room.members)
+        self._presence.came(account)
+
+    def departed(self, connection: Connection) -> None:
+        """A connection is gone."""
+        account = connection.known.account
+        if account.connections:
+            self._presence.connections_changed(account)
+            return
+        self._presence.went(account)
+        for name in tuple(account.rooms):
+            self._presence.leave(account, name)
+
+    def account_closed(self, names: tuple[str, ...]) -> None:
+        """A removed account is a member of nothing; its connections are gone already."""
+        for name in names:
+            room = self._presence.rooms.get(name)
+            if room is not None:
+                room.members -= 1
+
+
+def _bad_statement(detail: str) -> ProtocolError:
+    return ProtocolError(ErrorCode.BAD_STATEMENT, detail)

@@ -1,0 +1,306 @@
+"""What the core's parts share: who is connected, what waits for the disk, the effects so far."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import count
+from typing import Any, Final
+
+from saltline.crypto.keylog import LogKey
+from saltline.protocol.errors import ErrorCode, ProtocolError
+from saltline.protocol.frames import encode_frame
+from saltline.protocol.messages import RelayMessage, encode_message
+from saltline.protocol.to_client import Error
+from saltline.server.administration import Refused
+from saltline.server.effects import (
+    CRITICAL,
+    ERROR,
+    Answer,
+    Close,
+    Effect,
+    Log,
+    Pause,
+    Persist,
+    Resume,
+    Send,
+    Stop,
+)
+from saltline.server.peers import Account, Connection, Device, Strangers
+from saltline.server.settings import Settings
+from saltline.server.store.interface import Operation, Outcome, StoreError
+
+# What a waiting request takes besides its bytes; so that a bound on bytes bounds their number.
+_WAITING_OVERHEAD_BYTES: Final = 512
+
+# A stranger may correct these and try again on the same connection.
+_CORRECTABLE: Final = frozenset(
+    (
+        ErrorCode.BAD_NAME,
+        ErrorCode.NAME_TAKEN,
+        ErrorCode.INVITE_NEEDED,
+        ErrorCode.BAD_INVITE,
+    )
+)
+# A client that sends these is broken, or of another version.
+_INCORRIGIBLE: Final = frozenset(
+    (
+        ErrorCode.BAD_FRAME,
+        ErrorCode.FRAME_TOO_LARGE,
+        ErrorCode.BAD_MESSAGE,
+        ErrorCode.UNSUPPORTED_VERSION,
+        ErrorCode.REMOVED,
+        ErrorCode.INTERNAL,
+    )
+)
+
+# (connection, request, operation, outcome); request and connection as they were given to persist.
+Continue = Callable[[Any, Any, Any, Any], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """The admin's side of a request."""
+
+    number: int
+
+
+class Switchboard:
+    """Connections by number and, of those logged in, by account and by mailbox."""
+
+    def __init__(self, settings: Settings, log_key: LogKey, random: Callable[[int], bytes]) -> None:
+        self.settings = settings
+        self.log_key = log_key
+        self.random = random
+        self.now_ms = 0
+        self.connections: dict[int, Connection] = {}
+        self.strangers = Strangers()
+        self.accounts: dict[int, Account] = {}
+        self.mailboxes: dict[int, Connection] = {}
+        self.is_stopping = False
+        self.has_failed = False
+        self.request_bytes = 0  # of the request that is being handled
+        # Called with each connection that had logged in and is gone.
+        self.departures: list[Callable[[Connection], None]] = []
+        self._effects: list[Effect] = []
+        self._tokens = count(1)
+        self._pending: dict[
+            int, tuple[Continue, Continue, Connection | None, Any, Operation, int]
+        ] = {}
+        self._waiting_bytes = 0
+        self._paused: dict[int, Connection] = {}
+
+    # --- effects -------------------------------------------------------------------------------
+
+    def begin(self, now_ms: int) -> None:
+        """An event came."""
+        self.now_ms = now_ms
+
+    def finish(self) -> list[Effect]:
+        """What the event led to."""
+        effects, self._effects = self._effects, []
+        return effects
+
+    def add(self, effect: Effect) -> None:
+        """Ask the edge for something."""
+        self._effects.append(effect)
+
+    def send(self, connection: Connection, message: RelayMessage) -> None:
+        """A message for one connection, unless it is gone."""
+        if connection.is_open:
+            frame = encode_frame(encode_message(message))
+            self._effects.append(Send(connection.number, frame))
+
+    def send_frame(self, connection: Connection, frame: bytes) -> None:
+        """The same, encoded before."""
+        if connection.is_open:
+            self._effects.append(Send(connection.number, frame))
+
+    def refuse(self, connection: Connection, request_id: int, error: ProtocolError) -> None:
+        """Answer a request, or the connection (0), with an error; some end the connection."""
+        code = error.code
+        self.send(connection, Error(request_id, code, error.detail[:400], error.retry_after_ms))
+        connection.is_logging_in = False
+        ends = code in _INCORRIGIBLE if connection.device else code not in _CORRECTABLE
+        if ends:
+            self.close(connection, f"refused with {code.value}")
+
+    def dismiss(self, connection: Connection, code: ErrorCode, detail: str) -> None:
+        """Tell a connection why it ends, and end it."""
+        self.send(connection, Error(0, code, detail, 0))
+        self.close(connection, f"dismissed with {code.value}")
+
+    def close(self, connection: Connection, reason: str) -> None:
+        """End a connection after what was sent."""
+        if connection.is_open:
+            self._effects.append(Close(connection.number, reason))
+            self.forget(connection)
+
+    def log(self, level: int, text: str) -> None:
+        """A line for the log, without secrets."""
+        self._effects.append(Log(level, text))
+
+    # --- connections ---------------------------------------------------------------------------
+
+    def welcome(self, connection: Connection, device: Device) -> None:
+        """A stranger became a device of an account."""
+        self.strangers.discard(connection)
+        connection.hello = connection.challenge = b""
+        connection.device = device
+        connection.is_logging_in = False
+        device.account.connections.append(connection)
+        self.accounts[device.account.id] = device.account
+        self.mailboxes[device.mailbox] = connection
+
+    def forget(self, connection: Connection) -> None:
+        """A connection is gone; what it still waits for is done, but not answered."""
+        if not connection.is_open:
+            return
+        connection.is_open = False
+        self.connections.pop(connection.number, None)
+        self.strangers.discard(connection)
+        self._paused.pop(connection.number, None)
+        device = connection.device
+        if device is None:
+            return
+        account = device.account
+        account.connections.remove(connection)
+        if not account.connections:
+            self.accounts.pop(account.id, None)
+        if self.mailboxes.get(device.mailbox) is connection:
+            del self.mailboxes[device.mailbox]
+        for departure in self.departures:
+            departure(connection)
+
+    # --- the disk ------------------------------------------------------------------------------
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing waits for the disk."""
+        return not self._pending
+
+    def persist(
+        self,
+        operation: Operation,
+        then: Continue,
+        connection: Connection | None,
+        request: Any,
+        otherwise: Continue | None = None,
+    ) -> None:
+        """Hand an operation to the store; go on with `then` or, if it was not done, `otherwise`.
+
+        Without `otherwise` the request is answered with the error. Raises ProtocolError once the
+        disk has failed.
+        """
+        if self.has_failed:
+            raise ProtocolError(ErrorCode.STORAGE_FAILED, "The relay's disk failed.")
+        token = next(self._tokens)
+        size = 0
+        if connection is not None:
+            size = self.request_bytes + _WAITING_OVERHEAD_BYTES
+            connection.waiting_bytes += size
+            self._waiting_bytes += size
+        self._pending[token] = (
+            then,
+            otherwise or self._refuse_request,
+            connection,
+            request,
+            operation,
+            size,
+        )
+        self._effects.append(Persist(operation, token))
+
+    def settle(self, token: int, outcome: Outcome | StoreError) -> None:
+        """Go on with what waited for an outcome."""
+        if type(outcome) is StoreError:
+            self._note_failure(outcome)
+        waiting = self._pending.pop(token, None)
+        if waiting is None:
+            return
+        then, otherwise, connection, request, operation, size = waiting
+        if connection is not None:
+            connection.waiting_bytes -= size
+            self._waiting_bytes -= size
+        step = otherwise if type(outcome) is StoreError else then
+        self.attempt(step, connection, request, operation, outcome)
+
+    def attempt(
+        self, step: Callable[..., None], connection: Connection | None, request: Any, *more: Any
+    ) -> None:
+        """Take a step for a request: step(connection, request, …); answer what it raises."""
+        try:
+            step(connection, request, *more)
+        except ProtocolError as error:
+            self._answer_error(connection, request, error)
+        except Exception as error:
+            # A mistake of ours costs the one who met it, not everyone.
+            self.log(ERROR, f"A step of {_describe(request)} failed: {_origin(error)}.")
+            self._answer_error(
+                connection,
+                request,
+                ProtocolError(ErrorCode.INTERNAL, "The relay made a mistake. Try again."),
+            )
+
+    def pause_if_too_much(self, connection: Connection) -> None:
+        """Take nothing more from one who asks faster than the disk can do."""
+        settings = self.settings
+        if (
+            connection.waiting_bytes > settings.waiting_per_connection_bytes
+            or self._waiting_bytes > settings.waiting_in_all_bytes
+        ) and connection.is_open:
+            connection.is_paused = True
+            self._paused[connection.number] = connection
+            self._effects.append(Pause(connection.number))
+
+    def resume_paused(self) -> None:
+        """Take more from those of whom half is done."""
+        settings = self.settings
+        if not self._paused or self._waiting_bytes > settings.waiting_in_all_bytes // 2:
+            return
+        enough = settings.waiting_per_connection_bytes // 2
+        for connection in list(self._paused.values()):
+            if connection.waiting_bytes <= enough:
+                connection.is_paused = False
+                connection.heard_ms = self.now_ms
+                del self._paused[connection.number]
+                self._effects.append(Resume(connection.number))
+
+    def _refuse_request(
+        self,
+        _connection: Connection | None,
+        _request: Any,
+        _operation: Operation,
+        error: StoreError,
+    ) -> None:
+        raise ProtocolError(error.code, error.detail)
+
+    def _answer_error(
+        self, connection: Connection | None, request: Any, error: ProtocolError
+    ) -> None:
+        if connection is not None:
+            self.refuse(connection, getattr(request, "id", 0), error)
+        elif isinstance(request, Ticket):
+            self._effects.append(Answer(request.number, Refused(error.code, error.detail)))
+
+    def _note_failure(self, error: StoreError) -> None:
+        if error.fatal and not self.has_failed:
+            self.has_failed = True
+            self._effects.append(Stop(error.detail))
+            self.log(CRITICAL, error.detail)
+
+
+def _describe(request: object) -> str:
+    return type(request).__name__
+
+
+def _origin(error: BaseException) -> str:
+    """The kind and place of a mistake. Its text could hold what people wrote."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    place = f" in {trace.tb_frame.f_code.co_name}, line {trace.tb_lineno}" if trace else ""
+    return type(error).__name__ + place
+
+
+def ignore(
+    _connection: Connection | None, _request: Any, _operation: Operation, _result: Any
+) -> None:
+    """There is nobody to tell."""
