@@ -150,7 +150,8 @@ class Connection:
         if error.id:
             self._ctx.refused(error.id, refusal)
         elif self._greeting.is_registering:
-            self.registration_refused(refusal.as_refused())
+            if not self._greeting.try_login(refusal):
+                self.registration_refused(self._greeting.reason(refusal))
         else:
             self.leave(refusal.detail, retry=error.code not in _FINAL_ERRORS)
 

@@ -17,6 +17,7 @@ from saltline.crypto.signatures import (
     register_payload,
     verify,
 )
+from saltline.protocol.errors import ErrorCode
 from saltline.protocol.limits import ONE_TIME_IDS_MAX
 from saltline.protocol.messages import PROTOCOL_VERSION, RelayMessage, encode_message
 from saltline.protocol.to_client import Challenge, Invited
@@ -36,6 +37,9 @@ class Greeting:
         self.is_waiting = False  # for the challenge
         self.is_asking = False  # to log in or to register
         self.is_registering = False
+        self._challenge = b""
+        self._is_repeat = False  # the keys were made for an earlier attempt
+        self._first_refusal: Refused | None = None
         self.on_refused: Callable[[Refused], None] | None = None
 
     def begin(self, spki_hash: bytes) -> None:
@@ -43,6 +47,7 @@ class Greeting:
         self._spki = spki_hash
         self._hello = encode_message(Hello((PROTOCOL_VERSION,), (), AGENT))
         self.is_waiting, self.is_asking, self.is_registering = True, False, False
+        self._first_refusal = None
         self._ctx.transmit_body(self._hello)
 
     def challenged(self, message: Challenge, body: bytes) -> str:
@@ -56,6 +61,7 @@ class Greeting:
             self._log_in(body)
             return ""
         self.is_registering = True
+        self._challenge, self._is_repeat = body, bool(account.identity)
         if not account.log_key:
             account = replace(account, log_key=message.log_key)
             self._ctx.vault.save_account(account)
@@ -64,6 +70,19 @@ class Greeting:
         else:
             self._register(account, body)
         return ""
+
+    def try_login(self, refusal: Refusal) -> bool:
+        """The name may be taken by ourselves, when an earlier answer was lost: then log in."""
+        taken = refusal.code in (ErrorCode.NAME_TAKEN, ErrorCode.BAD_INVITE)
+        if not taken or not self._is_repeat or self._first_refusal is not None:
+            return False
+        self._first_refusal = refusal.as_refused()
+        self._log_in(self._challenge)
+        return True
+
+    def reason(self, refusal: Refusal) -> Refused:
+        """Why the registration was refused, whatever was tried after it."""
+        return self._first_refusal or refusal.as_refused()
 
     def forget(self) -> None:
         """Registration was refused: the keys that were made for it are not ours."""

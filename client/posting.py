@@ -124,19 +124,20 @@ class Posting:
         checked_room(room)
         self._busy.add(room)
         statement = self._statement(room, RoomKind.JOIN, self._ctx.random(MESSAGE_ID_BYTES), b"")
-        signature = self._ctx.me.sign(statement)
+        signed = statement.encode()
+        signature = self._ctx.me.sign(signed)
 
         def joined(answer: RelayMessage) -> None:
             self._busy.discard(room)
             if isinstance(answer, Joined):
-                self._rooms.joined(room, answer.after, answer.after_hash)
+                self._rooms.joined(room, answer.after, answer.after_hash, statement.time_ms)
                 done()
 
         def not_joined(refusal: Refusal) -> None:
             self._busy.discard(room)
             refused(refusal)
 
-        self._ctx.request(lambda number: Join(number, statement, signature), joined, not_joined)
+        self._ctx.request(lambda number: Join(number, signed, signature), joined, not_joined)
 
     def leave(
         self, room: str, done: Callable[[], None], refused: Callable[[Refusal], None]
@@ -145,7 +146,8 @@ class Posting:
         checked_room(room)
         if not self._ctx.timeline.is_joined(room):
             raise Refused(f"You are not in {room}.", ExitCode.UNKNOWN_NAME)
-        statement = self._statement(room, RoomKind.LEAVE, self._ctx.random(MESSAGE_ID_BYTES), b"")
+        message_id = self._ctx.random(MESSAGE_ID_BYTES)
+        statement = self._statement(room, RoomKind.LEAVE, message_id, b"").encode()
         signature = self._ctx.me.sign(statement)
 
         def left(_answer: RelayMessage) -> None:
@@ -156,8 +158,10 @@ class Posting:
 
     # --- posting -------------------------------------------------------------------------------
 
-    def _statement(self, room: str, kind: RoomKind, message_id: bytes, body: bytes) -> bytes:
-        """The bytes to sign; raises the room's own time so that entries are in order."""
+    def _statement(
+        self, room: str, kind: RoomKind, message_id: bytes, body: bytes
+    ) -> RoomStatement:
+        """What to sign; raises the room's own time so that entries are in order."""
         ctx = self._ctx
         state = ctx.rooms.state(room) or RoomState(room, 0, EMPTY_HISTORY, 0)
         time_ms = max(ctx.now_ms, state.own_time_ms + 1)
@@ -175,13 +179,13 @@ class Posting:
             seen=state.last if state.hash else 0,
             seen_hash=known,
             body=body,
-        ).encode()
+        )
 
     def _post(self, room: str, item: Item) -> None:
         signed = self._ctx.outbox.room_post(item.item)
         if signed is None:
             message_id, body = item.content[:MESSAGE_ID_BYTES], item.content[MESSAGE_ID_BYTES:]
-            statement = self._statement(room, RoomKind.TEXT, message_id, body)
+            statement = self._statement(room, RoomKind.TEXT, message_id, body).encode()
             signed = (statement, self._ctx.me.sign(statement))
             self._ctx.outbox.add_room_post(item.item, *signed)
         self._busy.add(room)

@@ -94,9 +94,15 @@ class Rooms:
             elif last > state.last:
                 self._fetch(room)
 
-    def joined(self, room: str, after: int, after_hash: bytes) -> None:
-        """A member now: the relay's hash at `after` is where this client starts from."""
+    def joined(self, room: str, after: int, after_hash: bytes, own_time_ms: int) -> None:
+        """A member now: the relay's hash at `after` is where this client starts from.
+
+        `own_time_ms` is the time of our own join entry: later entries are later.
+        """
         self._start(room, after, after_hash)
+        state = self._ctx.rooms.state(room)
+        if state is not None:
+            self._ctx.rooms.save(replace(state, own_time_ms=max(state.own_time_ms, own_time_ms)))
 
     def left(self, room: str) -> None:
         """No longer a member, by our own wish."""
@@ -128,27 +134,29 @@ class Rooms:
         self._fetching.add(room)
         self._ctx.request(
             lambda number: History(number, room, state.last, PAGE_MAX_ENTRIES),
-            lambda answer: self._fetched(room, answer),
+            lambda answer: self._fetched(room, state.last, answer),
             lambda refusal: self._fetch_refused(room, refusal),
         )
 
     def _fetch_refused(self, room: str, refusal: Refusal) -> None:
         self._fetching.discard(room)
 
-    def _fetched(self, room: str, answer: RelayMessage) -> None:
+    def _fetched(self, room: str, asked: int, answer: RelayMessage) -> None:
+        """A page after `asked`; pushes may have brought some of it since."""
         self._fetching.discard(room)
         state = self._ctx.rooms.state(room)
         if state is None or not isinstance(answer, HistoryPage) or answer.room != room:
             return
-        if answer.after == state.last and not state.hash:
+        if asked == state.last and not state.hash:
             # A member from before this vault: the first page says where we start.
             state = replace(state, hash=answer.after_hash)
             self._ctx.rooms.save(state)
-        if answer.after != state.last or answer.after_hash != state.hash:
+        if answer.after != asked or answer.after_hash != self._ctx.rooms.hash_at(room, asked):
             self._alarm(room)
             return
         before = state.last
-        self._take(room, list(answer.entries), is_history=True)
+        entries = [entry for entry in answer.entries if entry.number > before]
+        self._take(room, entries, is_history=True)
         state = self._ctx.rooms.state(room)
         if state is not None and answer.last > state.last > before and room not in self._held:
             self._fetch(room)

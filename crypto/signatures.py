@@ -6,7 +6,8 @@ Source: docs/protocol.md §2 and §6. A relay may import this module.
 from dataclasses import dataclass
 from typing import Self
 
-from saltline.crypto.encoding import Malformed, Reader, lp, u8, u32, u64
+from saltline.crypto.encoding import Malformed as Malformed
+from saltline.crypto.encoding import Reader, lp, u8, u32, u64
 from saltline.crypto.primitives import (
     HASH_BYTES,
     KEY_BYTES,
@@ -15,6 +16,8 @@ from saltline.crypto.primitives import (
     label,
     sha256,
 )
+from saltline.crypto.primitives import BadSignature as BadSignature
+from saltline.crypto.primitives import RefusedKey as RefusedKey
 
 MAX_USERNAME_BYTES = 32
 MAX_ROOM_BYTES = 33
