@@ -5,13 +5,23 @@ searched for her words and her name before Bob reads them.
 """
 
 import json
+import shutil
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import apsw
 from programs import DemoFailed, RunningRelay, User, running_relay, temporary_folder
 
+from saltline.server.store.schema import NUMBER_BITS
+
 SECRET = "The key is under the third flower pot."
+# An envelope's row has three columns: whose mailbox and which number in it, arrival, sealed bytes.
+WAITING = f"""
+    SELECT username, device, received_ms, envelope FROM envelope
+    JOIN mailbox ON mailbox.id = envelope.slot >> {NUMBER_BITS}
+    JOIN account ON account.id = mailbox.account
+"""
 PUBLIC = "Hello, everybody in the lobby!"
 
 
@@ -29,30 +39,23 @@ def expect(condition: bool, what: str) -> None:
 
 
 def show_the_mailbox(relay: RunningRelay) -> None:
-    """What is on the relay's disk of a message that waits, read from its database."""
-    database = apsw.Connection(
-        str(next(relay.folder.glob("*.db"))), flags=apsw.SQLITE_OPEN_READONLY
-    )
-    tables = [
-        name
-        for (name,) in database.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")
-        if any(column[1] == "envelope" for column in database.execute(f"PRAGMA table_info({name})"))
-    ]
-    expect(len(tables) == 1, f"one table holds envelopes, not {tables}")
-    names = [column[1] for column in database.execute(f"PRAGMA table_info({tables[0]})")]
-    rows = database.execute(f"SELECT * FROM {tables[0]}").fetchall()
+    """What is on the relay's disk of a message that waits, read from a copy of its database."""
+    copy = relay.folder.with_name("seized")
+    shutil.copytree(relay.folder, copy, ignore=shutil.ignore_patterns("*.sock"))
+    database = apsw.Connection(str(copy / "relay.db"))
+    rows = database.execute(WAITING).fetchall()
     expect(len(rows) == 1, f"one envelope waits, not {len(rows)}")
-    for name, value in zip(names, rows[0], strict=True):
-        shown = value
-        if isinstance(value, bytes):
-            shown = f"{len(value)} bytes: {value[:24].hex(' ')} ..."
-        say(f"    {name:12} {shown}")
-    flat = b"\0".join(v if isinstance(v, bytes) else str(v).encode() for v in rows[0])
+    recipient, device, received_ms, envelope = rows[0]
+    arrived = datetime.fromtimestamp(received_ms / 1000, UTC)
+    say(f"    recipient  {recipient}, device {device}")
+    say(f"    arrived    {arrived:%Y-%m-%d %H:%M:%S} UTC")
+    say(f"    size       {len(envelope)} bytes, as every short message")
+    say(f"    sealed     {envelope[:24].hex(' ')} ...")
     database.close()
-    files = [path for path in relay.folder.rglob("*") if path.is_file()]
+    files = [path for path in copy.iterdir() if path.is_file()]
     everything = b"".join(path.read_bytes() for path in files)
     expect(SECRET.encode() not in everything, "the text is on the relay's disk")
-    expect(b"alice" not in flat, "the sender is in the mailbox")
+    expect(b"alice" not in envelope, "the sender is in the mailbox")
     say(f"    Searched {len(files)} files of the relay for the text: not found.")
     say("    Searched the mailbox for Alice's name: not found.")
 
@@ -67,7 +70,7 @@ def show(folder: Path) -> None:
         step("Alice and Bob register; each keypair is made on its owner's computer")
         for user, name in ((alice, "alice"), (bob, "bob")):
             user.register(relay, name)
-            say(f"    {json.loads(user.run('whoami', '--json'))['username']}: registered")
+            say(f"    {json.loads(user.run('whoami', '--json'))['user']}: registered")
 
         step("Bob is away. Alice writes to him")
         say(f"    alice$ saltline send bob -m '{SECRET}'")
