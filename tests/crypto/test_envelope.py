@@ -6,19 +6,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from saltline.crypto.chains import MessageKey
 from saltline.crypto.encoding import Malformed, lp
 from saltline.crypto.envelope import (
     MAX_CONTENT_BYTES,
     MAX_ENVELOPE_BYTES,
     ContentTooLong,
     Opened,
+    box_keys,
     open_envelope,
     pad,
     padded_size,
     unpad,
 )
 from saltline.crypto.handshake import MAX_SETUP_BYTES
-from saltline.crypto.primitives import CannotOpen, sha256
+from saltline.crypto.primitives import CannotOpen, hkdf, sha256
 from tests.crypto.people import (
     Device,
     acquainted,
@@ -29,6 +31,19 @@ from tests.crypto.people import (
     seeded,
     strangers,
 )
+
+
+def test_a_message_is_bound_to_its_key_its_people_and_its_header() -> None:
+    key, ad, header = MessageKey(b"k" * 32), b"a" * 32, b"header"
+    bound = sha256(lp(ad) + lp(header))
+    expected = hkdf(b"saltline/1 message\x00", key, b"saltline/1 box\x00" + bound, 64)
+    assert box_keys(key, ad, header) == (expected[:32], expected[32:])
+    others = [
+        box_keys(MessageKey(b"K" * 32), ad, header),
+        box_keys(key, b"A" * 32, header),
+        box_keys(key, ad, b"Header"),
+    ]
+    assert len({*others, box_keys(key, ad, header)}) == 4
 
 
 @pytest.mark.parametrize(

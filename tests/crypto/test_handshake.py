@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from saltline.crypto import handshake
-from saltline.crypto.bundles import PREKEY_LIFE_MS, BadBundle, PrekeyKind
+from saltline.crypto.bundles import PREKEY_LIFE_MS, BadBundle, Bundle, Prekey, PrekeyKind
 from saltline.crypto.encoding import Malformed
 from saltline.crypto.handshake import (
     MAX_SETUP_BYTES,
@@ -21,7 +21,7 @@ from saltline.crypto.keylog import LogKey
 from saltline.crypto.keys import PrekeyPair
 from saltline.crypto.primitives import ML_KEM_1024, RefusedKey, agree, x25519_generate
 from saltline.crypto.session import BadCommitment, CannotDecrypt, Session
-from saltline.crypto.signatures import Identity
+from saltline.crypto.signatures import Identity, identity_payload
 from tests.crypto.people import (
     NOW_MS,
     REFUSALS,
@@ -176,6 +176,31 @@ def test_an_agreement_key_under_another_name_does_not_pass() -> None:
     with pytest.raises(CannotAccept, match="session id"):
         consumed(BOB, misbound, hers.session_id)
     assert consumed(BOB, misbound).secret != hers.secret
+
+
+def test_prekeys_under_another_name_do_not_pass() -> None:
+    """Mallory publishes Bob's public keys as her own: Alice means Mallory, Bob would hear Alice."""
+    posing = replace(MALLORY.keys.identity, agreement_key=BOB.keys.identity.agreement_key)
+    sign = MALLORY.keys.sign
+
+    def signed(prekey: Prekey) -> Prekey:
+        return replace(prekey, signature=sign(prekey.payload(posing.hash)))
+
+    bundle = Bundle(
+        posing,
+        sign(identity_payload(posing)),
+        signed(BOB.prekeys[PrekeyKind.SIGNED].public),
+        signed(BOB.prekeys[PrekeyKind.ONE_TIME_KEM].public),
+    )
+    alice = Device("alice")
+    alice.initiates(bundle)
+    opened = BOB.opens(alice.says(b"for Mallory"))
+    with pytest.raises(CannotAccept, match="session id"):
+        BOB.accepts(opened)
+    hers, his = (
+        handshake.associated_data(ALICE.keys.identity, each) for each in (posing, BOB.keys.identity)
+    )
+    assert hers != his
 
 
 PREKEYS = BOB.prekeys

@@ -288,6 +288,19 @@ def test_the_session_below_a_lost_one_sends_again_and_is_kept() -> None:
     assert len(dropped) == 1 and alice.sends_on(much_later_ms) == first
 
 
+def test_a_session_that_outlives_a_greater_one_sends_again_and_is_kept() -> None:
+    """Bob's start comes late, below one of Alice's that never arrives and ends."""
+    alice, bob = sides()
+    from_bob = bob.starts(alice)
+    alice.starts(bob, NOW_MS + 1)
+    alice.hears(from_bob, NOW_MS + 20 * DAY_MS)
+    over_ms = NOW_MS + 1 + UNCONFIRMED_LIFE_MS + RECEIVING_LIFE_MS
+    alice.sessions, dropped = alice.sessions.prune(over_ms)
+    assert len(dropped) == 1 and alice.sends_on(over_ms) == bob.sends_on()
+    alice.sessions, dropped = alice.sessions.prune(over_ms + 100 * DAY_MS)
+    assert dropped == () and alice.sends_on(over_ms + 100 * DAY_MS) == bob.sends_on()
+
+
 # --- misuse ---------------------------------------------------------------------------------
 
 
