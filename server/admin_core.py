@@ -8,8 +8,9 @@ from saltline.protocol.limits import ROOM_LIST_MAX
 from saltline.server import administration as wish
 from saltline.server.codes import code_hash, new_code
 from saltline.server.effects import INFO, Answer
-from saltline.server.entrance import Entrance, log_entry
+from saltline.server.entrance import Entrance
 from saltline.server.mailboxes import Mailboxes
+from saltline.server.registration import log_entry
 from saltline.server.rooms import Rooms
 from saltline.server.store import interface as told
 from saltline.server.store import operations as ask

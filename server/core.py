@@ -1,9 +1,9 @@
 """The relay as pure decisions: events in, effects out. No sockets, threads, clock or disk.
 
 The edge calls it under one lock: decisions in pure Python never overlap under the GIL, so that
-sharding them would buy nothing. Each part of the core has a file: `entrance` (registration and
-login), `directory` (public keys), `mailboxes`, `rooms`, `presence`, `generations`, `admin_core`;
-they share a `Switchboard`.
+sharding them would buy nothing. Each part of the core has a file: `entrance` (hello and
+login), `registration`, `directory` (public keys), `mailboxes`, `rooms`, `presence`, `generations`,
+`admin_core`; they share a `Switchboard`.
 """
 
 from collections.abc import Callable, Sequence
@@ -23,6 +23,7 @@ from saltline.server.limits import TokenBuckets, address_group
 from saltline.server.mailboxes import Mailboxes
 from saltline.server.peers import Connection
 from saltline.server.presence import Presence
+from saltline.server.registration import Registration
 from saltline.server.rooms import Rooms
 from saltline.server.settings import CertificateStatement, Settings
 from saltline.server.store.interface import Outcome, StoreError
@@ -53,6 +54,7 @@ class RelayCore:
         self._mailboxes = Mailboxes(desk, self._generations, self._requests)
         self._directory = Directory(desk)
         self._entrance = Entrance(desk, self._generations, self._mailboxes, self._rooms)
+        self._registration = Registration(desk, self._entrance)
         self._admin = AdminCore(desk, self._entrance, self._mailboxes, self._rooms)
         desk.departures += [self._rooms.departed, self._mailboxes.departed]
         self._housekept_ms = 0
@@ -60,8 +62,8 @@ class RelayCore:
         self.settings_changed(settings)
         self._stranger_handlers: dict[type[ClientMessage], Callable[..., None]] = {
             to_relay.Hello: self._entrance.hello,
-            to_relay.CheckInvite: self._entrance.check_invite,
-            to_relay.Register: self._entrance.register,
+            to_relay.CheckInvite: self._registration.check_invite,
+            to_relay.Register: self._registration.register,
             to_relay.Login: self._entrance.login,
         }
         # With what each costs, in tokens of the user's bucket.
@@ -246,7 +248,7 @@ class RelayCore:
                 self._housekept_ms = now_ms
                 self._mailboxes.expire()
                 self._requests.prune(now_ms)
-                self._entrance.registrations.prune(now_ms)
+                self._registration.attempts.prune(now_ms)
         return desk.finish()
 
     def _end_late_logins(self) -> None:
@@ -277,9 +279,9 @@ class RelayCore:
         self._desk.settings = settings
         self._requests.per_second = settings.requests_per_second
         self._requests.burst = settings.requests_burst
-        registrations = self._entrance.registrations
-        registrations.per_second = settings.registrations_per_minute_and_address / 60
-        registrations.burst = settings.registrations_per_minute_and_address
+        attempts = self._registration.attempts
+        attempts.per_second = settings.registrations_per_minute_and_address / 60
+        attempts.burst = settings.registrations_per_minute_and_address
         self._directory.claims.per_day = settings.claims_per_day_and_target
 
     def stop(self, now_ms: int) -> list[Effect]:
