@@ -136,19 +136,20 @@ class DataFolder:
             os.close(descriptor)
         return False
 
-    def log_key_seed(self, random: Callable[[int], bytes]) -> bytes:
-        """The log key's 32 secret bytes, made at first start. Raises UsageError.
+    def log_key_seed(self, random: Callable[[int], bytes] | None) -> bytes:
+        """The log key's 32 secret bytes; made at first start, if `random` is given.
 
-        A folder with accounts and no key is refused: a new key would be another relay to everyone.
+        Raises UsageError. A folder with a database and no key is refused: with a new key it would
+        be another relay to everyone.
         """
         path = self.path / LOG_KEY_FILE
         try:
             seed = path.read_bytes()
             path.chmod(_FILE_MODE)
         except FileNotFoundError:
-            if self.database.exists():
+            if random is None or self.database.exists():
                 raise UsageError(
-                    f"The log key {path} is missing, and this relay has a database. Restore the"
+                    f"The log key {path} is missing, and the relay has a database. Restore the"
                     " file from a backup: with another key, clients refuse this relay."
                 ) from None
             seed = random(LOG_KEY_BYTES)

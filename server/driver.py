@@ -54,13 +54,11 @@ class CoreDriver:
     def __init__(
         self,
         core: RelayCore,
-        statement: CertificateStatement,
         clock_ms: Callable[[], int],
         on_answer: Callable[[Answer], None],
         on_stop: Callable[[str], None],
     ) -> None:
         self._core = core
-        self._statement = statement
         self._clock_ms = clock_ms
         self._on_answer = on_answer
         self._on_stop = on_stop
@@ -120,25 +118,10 @@ class CoreDriver:
         with self._lock:
             return self._core.idle
 
-    def opened(self, connection: int, address: str, statement: CertificateStatement) -> Event:
-        """A connection whose TLS handshake began under `statement`, perhaps before a reload."""
-
-        def event(core: RelayCore, now_ms: int) -> Iterable[Effect]:
-            if statement is self._statement:
-                return core.opened(connection, address, now_ms)
-            core.certificate_changed(statement)
-            try:
-                return core.opened(connection, address, now_ms)
-            finally:
-                core.certificate_changed(self._statement)
-
-        return event
-
     def reconfigure(self, statement: CertificateStatement, settings: Settings) -> None:
         """From now on, new connections get this statement, and requests these settings."""
 
         def event(core: RelayCore, now_ms: int) -> Iterable[Effect]:
-            self._statement = statement
             core.certificate_changed(statement)
             core.settings_changed(settings)
             return ()

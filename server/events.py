@@ -6,10 +6,16 @@ from saltline.protocol.errors import ProtocolError
 from saltline.server.administration import AdminRequest
 from saltline.server.core import RelayCore
 from saltline.server.effects import Effect
+from saltline.server.settings import CertificateStatement
 from saltline.server.store.interface import Outcome, StoreError
 
 Event = Callable[[RelayCore, int], Iterable[Effect]]
 """Called with the core and the time (Unix ms)."""
+
+
+def opened(connection: int, address: str, statement: CertificateStatement) -> Event:
+    """A connection whose TLS handshake began under `statement`, perhaps before a reload."""
+    return lambda core, now_ms: core.opened(connection, address, now_ms, statement)
 
 
 def received(connection: int, bodies: Sequence[bytes]) -> Event:

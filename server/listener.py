@@ -6,7 +6,6 @@ address or in all, the oldest gives way to the newest: it had the most time.
 """
 
 import errno
-import ipaddress
 import selectors
 import socket
 import ssl
@@ -19,6 +18,7 @@ from typing import Final
 from saltline.protocol.names import RelayAddress
 from saltline.server.driver import log
 from saltline.server.errors import UsageError, why
+from saltline.server.limits import address_group
 from saltline.server.settings import CertificateStatement
 from saltline.server.wakeup import Inbox, Wakeup
 from saltline.server.work import Adopt
@@ -33,19 +33,6 @@ _EXHAUSTED: Final = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 TlsState = tuple[ssl.SSLContext, CertificateStatement]
 OnFailure = Callable[[str, BaseException], None]
-
-
-def address_group(address: str) -> str:
-    """Whose connections count together: an IPv4 address, or an IPv6 /64, as one household has."""
-    try:
-        parsed = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return address
-    if isinstance(parsed, ipaddress.IPv4Address):
-        return str(parsed)
-    if parsed.ipv4_mapped is not None:
-        return str(parsed.ipv4_mapped)
-    return str(ipaddress.IPv6Network((parsed, 64), strict=False))
 
 
 def listen(address: RelayAddress) -> list[socket.socket]:
@@ -259,7 +246,7 @@ class Acceptor:
         self._has_room = has_room
         self._on_failure = on_failure
         self._wakeup = Wakeup()
-        self._is_stopping = False
+        self._is_stopping = threading.Event()
         self._say_full_at_s = 0.0
         self._thread = threading.Thread(target=self._run, name="acceptor", daemon=True)
 
@@ -269,7 +256,7 @@ class Acceptor:
 
     def stop(self, timeout_s: float) -> bool:
         """Accept nothing more; False if the thread did not end."""
-        self._is_stopping = True
+        self._is_stopping.set()
         self._wakeup.wake()
         if self._thread.ident is not None:
             self._thread.join(timeout_s)
@@ -287,7 +274,7 @@ class Acceptor:
                 selector.register(self._wakeup, selectors.EVENT_READ, None)
                 for listener in self._listening:
                     selector.register(listener, selectors.EVENT_READ, listener)
-                while not self._is_stopping:
+                while not self._is_stopping.is_set():
                     for key, _ in selector.select():
                         if key.data is not None:
                             self._accept_some(key.data)
@@ -303,7 +290,7 @@ class Acceptor:
             except OSError as error:
                 if error.errno in _EXHAUSTED:
                     self._say_full(why(error))
-                    self._pause()
+                    self._is_stopping.wait(ACCEPT_PAUSE_S)
                     return
                 continue  # the peer was gone before we looked (accept(2), "Error handling")
             if not self._has_room():
@@ -325,9 +312,3 @@ class Acceptor:
         if now_s >= self._say_full_at_s:
             self._say_full_at_s = now_s + SAY_FULL_EVERY_S
             log.warning("New connections are refused: %s.", reason)
-
-    def _pause(self) -> None:
-        """Wait for descriptors to come back, or for the end."""
-        with selectors.DefaultSelector() as selector:
-            selector.register(self._wakeup, selectors.EVENT_READ)
-            selector.select(ACCEPT_PAUSE_S)

@@ -16,7 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic
@@ -51,6 +51,7 @@ MakeCore = Callable[
     [Settings, LogKey, CertificateStatement, Callable[[int], bytes]],
     RelayCore,
 ]
+_RELOADED: Final = {"settings", "certificate", "key", "log_level"}
 _ANY_ADDRESS: Final = ("0.0.0.0", "::")
 _THREAD_END_S: Final = 5.0
 _POLL_S: Final = 0.01
@@ -69,12 +70,14 @@ class Relay:
         *,
         open_store: Callable[[Path, bytes], Store] = SqliteStore,
         make_core: MakeCore = RelayCore,
+        on_failure: Callable[[], None] = lambda: None,
     ) -> None:
         self.config = config
         self.failure = ""
         self.address = config.listen  # with the true port, once started
         self._open_store = open_store
         self._make_core = make_core
+        self._on_failure = on_failure
         self._ended = threading.Event()
         self._cleanup = ExitStack()
         self._certificate: Certificate
@@ -145,14 +148,13 @@ class Relay:
         self._certificate, statement = self._load_certificate(config)
         self._tls = (self._certificate.context, statement)
         listening = listen(config.listen)
-        self._acceptor = Acceptor(listening, self._handshakes, self._has_room, self._died)
+        self._acceptor = Acceptor(listening, self._handshakes, self._has_room, self.fault)
         cleanup.callback(self._acceptor.close)
         self.address = RelayAddress(config.listen.host, int(listening[0].getsockname()[1]))
-        self._admin = AdminServer(folder.path, self._submit_admin, self._died)
+        self._admin = AdminServer(folder.path, self._submit_admin, self.fault)
         cleanup.callback(self._admin.close)
         self._driver = CoreDriver(
             self._make_core(config.settings, self._log_key, statement, os.urandom),
-            statement,
             _now_ms,
             self._admin.answer,
             self._fail,
@@ -162,7 +164,7 @@ class Relay:
             store = self._open_store(folder.database, self._log_key.relay_id)
         except StoreUnusable as error:
             raise UsageError(str(error)) from None
-        self._start_threads(WatchedStore(store, self._died))
+        self._start_threads(WatchedStore(store, self.fault))
         self._warn()
 
     def _make_threads(self) -> None:
@@ -172,7 +174,7 @@ class Relay:
                 index,
                 config.workers,
                 self._driver,
-                self._died,
+                self.fault,
                 deadlines=config.deadlines,
                 flush_interval_s=config.flush_interval_ms / 1000,
             )
@@ -183,7 +185,7 @@ class Relay:
                 index,
                 lambda: self._tls,
                 self._hand_over,
-                self._died,
+                self.fault,
                 deadline_s=config.deadlines.handshake_s,
                 per_address_max=lambda: self.config.settings.unauthenticated_per_address,
             )
@@ -252,6 +254,15 @@ class Relay:
             now, settings=config.settings, certificate=config.certificate, key=config.key
         )
 
+    def needs_restart(self, config: Config) -> list[str]:
+        """Which settings of `config` `reload` leaves as they were."""
+        return [
+            entry.name
+            for entry in fields(config)
+            if entry.name not in _RELOADED
+            and getattr(config, entry.name) != getattr(self.config, entry.name)
+        ]
+
     def wait(self, timeout_s: float | None = None) -> bool:
         """Wait until the relay has failed; False if it still runs."""
         return self._ended.wait(timeout_s)
@@ -269,8 +280,8 @@ class Relay:
     def _submit_admin(self, ticket: int, request: AdminRequest) -> None:
         self._driver.drive([events.asked(ticket, request)])
 
-    def _died(self, thread: str, error: BaseException) -> None:
-        """A thread died of a fault of ours: say where, and nothing of what it handled."""
+    def fault(self, thread: str, error: BaseException) -> None:
+        """A thread died of a fault of ours: stop. The sentence says where, and quotes nothing."""
         self._fail(
             f"The relay has a fault and stops ({thread}: {where(error)}). What it acknowledged is"
             " on its disk. Please report this line."
@@ -280,6 +291,7 @@ class Relay:
         log.critical("%s", sanitise(reason, newlines=False))
         self.failure = self.failure or reason
         self._ended.set()
+        self._on_failure()
 
     # --- stop -------------------------------------------------------------------------------------
 

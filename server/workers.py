@@ -266,7 +266,7 @@ class Worker:
         self._next_number += self._count
         connection = Connection(number, item.sock, item.address)
         self._connections[number] = connection
-        self._events.append(self._driver.opened(number, item.address, item.statement))
+        self._events.append(events.opened(number, item.address, item.statement))
         self._again[number] = connection
         self._watch(connection)
 

@@ -61,9 +61,16 @@ class ScriptedCore(RelayCore):
     ticks: int = 0
     is_stopping: bool = False
 
-    def opened(self, connection: int, address: str, now_ms: int) -> list[Effect]:
+    def opened(
+        self,
+        connection: int,
+        address: str,
+        now_ms: int,
+        certificate: CertificateStatement | None = None,
+    ) -> list[Effect]:
+        assert certificate is not None
         self.happened.append(("opened", connection, address))
-        self.open[connection] = self.statement
+        self.open[connection] = certificate
         return []
 
     def received(self, connection: int, bodies: Sequence[bytes], now_ms: int) -> list[Effect]:

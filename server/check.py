@@ -1,0 +1,61 @@
+"""`saltline-server check`: what would keep a relay from starting, before it is started."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+from saltline.crypto.keylog import LogKey
+from saltline.server.admin import ask
+from saltline.server.administration import ReadStats
+from saltline.server.certificates import CERTIFICATE_FILE, KEY_FILE, load
+from saltline.server.config import Config
+from saltline.server.data_folder import DataFolder
+from saltline.server.errors import UsageError
+from saltline.server.store.interface import StoreUnusable
+from saltline.server.store.sqlite import SqliteStore
+
+
+def check_relay(config: Config, now: datetime) -> Iterator[str]:
+    """A line for each thing that is well. Raises UsageError at the first that is not."""
+    yield f"Configuration: ok. Listens on {config.listen}, keeps its data in {config.data}."
+    yield _check_certificate(config, now)
+    yield _check_data(config)
+
+
+def _check_certificate(config: Config, now: datetime) -> str:
+    chain = config.certificate or config.data / CERTIFICATE_FILE
+    key = config.key or config.data / KEY_FILE
+    if config.certificate is None and not (chain.exists() or key.exists()):
+        return "Certificate: none yet. The relay makes its own at its first start."
+    certificate = load(chain, key, now)
+    ends = datetime.fromtimestamp(certificate.not_after_ms / 1000, UTC)
+    advice = f" But: {certificate.warning}" if certificate.warning else ""
+    return f"Certificate: ok until {ends:%Y-%m-%d}, {certificate.pin}.{advice}"
+
+
+def _check_data(config: Config) -> str:
+    if not config.data.exists():
+        return "Database: none yet. The relay makes it at its first start."
+    folder = DataFolder.open(config.data, create=False)
+    if folder.is_in_use():
+        ask(config.data, ReadStats())
+        return "Database: in use by a relay that runs and answers. Stop it to check every page."
+    if not folder.database.exists():
+        return "Database: none yet. The relay makes it at its first start."
+    folder.lock()
+    try:
+        relay_id = LogKey.from_seed(folder.log_key_seed(None)).relay_id
+        store = SqliteStore(folder.database, relay_id)
+        try:
+            findings = store.check()
+        finally:
+            store.close()
+    except StoreUnusable as error:
+        raise UsageError(str(error)) from None
+    finally:
+        folder.close()
+    if findings:
+        raise UsageError(
+            f"The database {folder.database} is damaged: {findings[0]}. Restore a backup;"
+            " clients send again what their contacts have not received."
+        )
+    return "Database: ok, every page of it."

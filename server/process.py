@@ -1,0 +1,122 @@
+"""The relay as a process: limits, log, signals, and what it prints."""
+
+import logging
+import os
+import resource
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from queue import SimpleQueue
+from typing import Final
+
+from saltline.protocol.text import sanitise
+from saltline.server.config import Config
+from saltline.server.driver import log
+from saltline.server.errors import UsageError
+from saltline.server.relay import Relay
+
+EXIT_DONE: Final = 0
+EXIT_USAGE: Final = 1
+EXIT_INTERNAL: Final = 2
+# macOS calls its limit infinite and refuses more than this (OPEN_MAX).
+_OPEN_FILES_FALLBACK: Final = 10_240
+
+
+class _OneLine(logging.Formatter):
+    """Timestamp, level and one sanitised line: no traceback, no foreign control characters."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S%z")
+
+    def format(self, record: logging.LogRecord) -> str:
+        record.exc_info = record.exc_text = record.stack_info = None
+        return sanitise(super().format(record), newlines=False)
+
+
+def set_up_log(level: int) -> None:
+    """Log to stderr."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_OneLine())
+    logger = logging.getLogger("saltline")
+    logger.handlers[:] = [handler]
+    logger.propagate = False
+    logger.setLevel(level)
+    logging.raiseExceptions = False  # a stderr that is gone must not stop the relay
+
+
+def harden() -> None:
+    """Secrets in no core dump, files for this user alone, and as many connections as may be."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    os.umask(0o077)
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    for wanted in (hard, _OPEN_FILES_FALLBACK):
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        except (ValueError, OSError):
+            continue
+        break
+
+
+def serve(load: Callable[[], Config]) -> int:
+    """Run a relay until a signal or a failure ends it; the exit code. Raises UsageError.
+
+    SIGTERM and SIGINT finish what was acknowledged and stop; a second one ends at once. SIGHUP
+    reads the configuration and the certificate again (`load`).
+    """
+    config = load()
+    set_up_log(config.log_level)
+    harden()
+    commands: SimpleQueue[str] = SimpleQueue()  # its `put` may interrupt its own `get`
+    for number, command in (
+        (signal.SIGTERM, "stop"),
+        (signal.SIGINT, "stop"),
+        (signal.SIGHUP, "reload"),
+    ):
+        signal.signal(number, lambda *_, command=command: commands.put(command))
+    relay = Relay(config, on_failure=lambda: commands.put("failed"))
+    threading.excepthook = lambda dead: relay.fault(
+        dead.thread.name if dead.thread is not None else "a thread",
+        dead.exc_value or dead.exc_type(),
+    )
+    relay.start()
+    try:
+        _announce(relay)
+        while commands.get() == "reload":
+            _reload(relay, load)
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        log.info("The relay stops.")
+        relay.stop()
+    if relay.failure:
+        return EXIT_INTERNAL
+    log.info("The relay has stopped.")
+    return EXIT_DONE
+
+
+def _announce(relay: Relay) -> None:
+    lines = (
+        f"Listening on {relay.address}",
+        f"Pin of its key: {relay.pin}",
+        "To open an account, a user types:",
+        f"  {relay.register_line}",
+    )
+    try:
+        print("\n".join(lines), flush=True)
+    except OSError:
+        log.warning("Nobody reads what the relay prints; its pin is %s.", relay.pin)
+    log.info("The relay listens on %s.", relay.address)
+
+
+def _reload(relay: Relay, load: Callable[[], Config]) -> None:
+    try:
+        config = load()
+        relay.reload(config)
+    except UsageError as error:
+        log.error("Nothing was reloaded. %s", error)
+        return
+    logging.getLogger("saltline").setLevel(config.log_level)
+    log.info("Configuration and certificate were reloaded; the pin is %s.", relay.pin)
+    if kept := relay.needs_restart(config):
+        log.warning("Changed only by a restart: %s.", ", ".join(kept))
