@@ -26,10 +26,10 @@ check: $(INSTALLED)
 	$(BIN)/pytest -q tests/test_house.py
 
 demo: $(INSTALLED)
-	@$(BIN)/python demo/demo.py
+	@$(BIN)/python -m demo.demo
 
 chat: $(INSTALLED)
-	@$(BIN)/python demo/chat.py
+	@$(BIN)/python -m demo.chat
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .demo .chat

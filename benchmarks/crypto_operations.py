@@ -1,6 +1,6 @@
 """What the cryptography of one message costs, beside two peers in the same run.
 
-    python benchmarks/crypto_operations.py [--rounds 5] [--messages 400]
+    python -m benchmarks.crypto_operations [--rounds 5] [--messages 400]
 
 Peers: vodozemac (Olm in Rust, through its Python package) and Syndace's DoubleRatchet (Python).
 Neither seals the sender away, pads, nor mixes in ML-KEM: the table says what each row holds, so the

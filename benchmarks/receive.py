@@ -1,6 +1,6 @@
 """What it costs to take in a mailbox: `saltline recv --once` on 10,000 waiting messages.
 
-    python benchmarks/receive.py [--messages 10000] [--profile]
+    python -m benchmarks.receive [--messages 10000] [--profile]
 
 A relay and two profiles are made in a temporary folder; one sends while the other is away; then the
 real command runs once, with its CPU time from the operating system. With --profile the same work is
@@ -14,18 +14,14 @@ import os
 import pstats
 import resource
 import subprocess
-import sys
 import time
 from concurrent.futures import Future
-from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "demo"))
+from demo.programs import BIN, User, running_relay, temporary_folder
 
-from programs import BIN, User, running_relay, temporary_folder  # noqa: E402
-
-from saltline.client.messenger import Client  # noqa: E402
-from saltline.client.model import Delivery  # noqa: E402
-from saltline.client.profile import Profile  # noqa: E402
+from saltline.client.messenger import Client
+from saltline.client.model import Delivery
+from saltline.client.profile import Profile
 
 TEXT = "great, sending the log".ljust(200)
 LAYERS = (

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from programs import BIN, DemoFailed, User, running_relay
+from demo.programs import BIN, DemoFailed, User, running_relay
 
 FOLDER = Path(".chat")
 YOU = "you-there"

@@ -11,8 +11,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import apsw
-from programs import DemoFailed, RunningRelay, User, running_relay, temporary_folder
 
+from demo.programs import DemoFailed, RunningRelay, User, running_relay, temporary_folder
 from saltline.server.store.schema import NUMBER_BITS
 
 SECRET = "The key is under the third flower pot."

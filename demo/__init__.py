@@ -1,0 +1,1 @@
+"""The demonstration, and a relay to try the screen with."""
