@@ -47,6 +47,8 @@ def _check_data(config: Config) -> str:
         store = SqliteStore(folder.database, relay_id)
         try:
             findings = store.check()
+        except Exception as error:  # SQLite gives up on a page
+            findings = [type(error).__name__]
         finally:
             store.close()
     except StoreUnusable as error:

@@ -6,7 +6,8 @@ import resource
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from queue import SimpleQueue
 from typing import Final
 
@@ -68,31 +69,51 @@ def serve(load: Callable[[], Config]) -> int:
     set_up_log(config.log_level)
     harden()
     commands: SimpleQueue[str] = SimpleQueue()  # its `put` may interrupt its own `get`
-    for number, command in (
-        (signal.SIGTERM, "stop"),
-        (signal.SIGINT, "stop"),
-        (signal.SIGHUP, "reload"),
-    ):
-        signal.signal(number, lambda *_, command=command: commands.put(command))
     relay = Relay(config, on_failure=lambda: commands.put("failed"))
-    threading.excepthook = lambda dead: relay.fault(
-        dead.thread.name if dead.thread is not None else "a thread",
-        dead.exc_value or dead.exc_type(),
-    )
-    relay.start()
-    try:
-        _announce(relay)
-        while commands.get() == "reload":
-            _reload(relay, load)
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-        log.info("The relay stops.")
-        relay.stop()
+    with _signals(commands), _last_net(relay):
+        relay.start()
+        try:
+            _announce(relay)
+            while commands.get() == "reload":
+                _reload(relay, load)
+        finally:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, signal.SIG_DFL)
+            log.info("The relay stops.")
+            relay.stop()
     if relay.failure:
         return EXIT_INTERNAL
     log.info("The relay has stopped.")
     return EXIT_DONE
+
+
+@contextmanager
+def _signals(commands: SimpleQueue[str]) -> Iterator[None]:
+    """Signals become commands."""
+    meant = {signal.SIGTERM: "stop", signal.SIGINT: "stop", signal.SIGHUP: "reload"}
+    before = {
+        number: signal.signal(number, lambda *_, command=command: commands.put(command))
+        for number, command in meant.items()
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _last_net(relay: Relay) -> Iterator[None]:
+    """No thread dies in silence, not even one that does not report its faults itself."""
+    before = threading.excepthook
+    threading.excepthook = lambda dead: relay.fault(
+        dead.thread.name if dead.thread is not None else "a thread",
+        dead.exc_value or dead.exc_type(),
+    )
+    try:
+        yield
+    finally:
+        threading.excepthook = before
 
 
 def _announce(relay: Relay) -> None:
