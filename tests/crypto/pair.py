@@ -4,12 +4,10 @@ A device here does what a client must: choose a session or start one, commit, on
 open, commit, only then acknowledge. Its disk holds bytes, and a crash goes back to them.
 """
 
-import copy
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 from unittest import mock
 
 import pytest
@@ -17,61 +15,21 @@ import pytest
 from saltline.crypto import session as session_module
 from saltline.crypto.bundles import DAY_MS, Bundle, Prekey, PrekeyKind
 from saltline.crypto.envelope import Opened, open_envelope
-from saltline.crypto.keys import IdentityKeys, PrekeyPair, generate_prekey
+from saltline.crypto.keys import IdentityKeys, generate_prekey
 from saltline.crypto.primitives import CryptoError, box, sha256
 from saltline.crypto.session import Session
-from saltline.crypto.sessions import SessionSet
+from tests.crypto.device import PRIVATE_HALF_MS, Device
 
 START_MS = 1_760_000_000_000
 ROTATE_MS = 7 * DAY_MS
-PRIVATE_HALF_MS = 38 * DAY_MS  # 7 in use, 30 in a mailbox, 1
-RECEIVING_MS = 31 * DAY_MS
 MAILBOX_MS = 30 * DAY_MS
-DEDUPE_MS = 45 * DAY_MS
 SIGNED, ONE_TIME = PrekeyKind.SIGNED, PrekeyKind.ONE_TIME
 LAST_RESORT, ONE_TIME_KEM = PrekeyKind.LAST_RESORT_KEM, PrekeyKind.ONE_TIME_KEM
 RESYNC = b" resync "
 
 
-@dataclass
-class Device:
-    """One device's memory; after a crash, what `disk` holds."""
-
-    name: str
-    keys: IdentityKeys
-    sessions: SessionSet = field(default_factory=SessionSet)
-    prekeys: dict[tuple[PrekeyKind, int], PrekeyPair] = field(default_factory=dict)
-    delete_at_ms: dict[tuple[PrekeyKind, int], int] = field(default_factory=dict)
-    accepted: dict[bytes, int] = field(default_factory=dict)  # sid to the SPK's id
-    gone: set[bytes] = field(default_factory=set)  # sids of sessions dropped by count or age
-    seen: dict[bytes, int] = field(default_factory=dict)  # H(envelope) to when
-    shown: list[bytes] = field(default_factory=list)
-    outbox: list[bytes] = field(default_factory=list)
-    chosen_ms: dict[bytes, int] = field(default_factory=dict)  # sid to when it last sent
-    heard: dict[bytes, int] = field(default_factory=dict)  # sid to the peer's latest count there
-    skew_ms: int = 0
-    rotated_ms: int = 0
-    next_id: int = 1
-    disk: dict[str, Any] = field(default_factory=dict)
-
-    def commit(self) -> None:
-        stored = [session.to_bytes() for session in self.sessions.sessions]
-        self.sessions = SessionSet.of(Session.from_bytes(each) for each in stored)
-        self.disk = {k: copy.copy(v) for k, v in vars(self).items() if k != "disk"}
-
-    def restart(self) -> None:
-        vars(self).update({k: copy.copy(v) for k, v in self.disk.items()})
-
-    def prune(self, now_ms: int) -> None:
-        self.sessions, dropped = self.sessions.prune(now_ms)
-        assert all(now_ms - self.chosen_ms[sid] >= RECEIVING_MS for sid in dropped)
-        self.gone.update(dropped)
-        for name in [n for n, at_ms in self.delete_at_ms.items() if at_ms <= now_ms]:
-            del self.delete_at_ms[name], self.prekeys[name]
-        self.seen = {k: at_ms for k, at_ms in self.seen.items() if now_ms - at_ms < DEDUPE_MS}
-        self.accepted = {
-            sid: spk for sid, spk in self.accepted.items() if (SIGNED, spk) in self.prekeys
-        }
+class PrekeyGone(CryptoError):
+    """A setup names a prekey from before a restore."""
 
 
 @dataclass
@@ -94,7 +52,6 @@ class Pair:
         self.sent: dict[bytes, Sent] = {}
         self.archive: dict[str, list[bytes]] = {"alice": [], "bob": []}
         self.box_keys: set[bytes] = set()
-        self.drawn: list[bytes] = []
         self.count = 0
         draw = self.random.randbytes
         self.devices = {
@@ -160,19 +117,28 @@ class Pair:
     def other(self, device: Device) -> Device:
         return self.devices["bob" if device.name == "alice" else "alice"]
 
-    def send(self, device: Device, crash: str = "", resync: bool = False) -> None:
-        """Encrypt, commit; `crash` is "before" or "after" the commit. The socket comes later."""
+    def send(
+        self,
+        device: Device,
+        crash: str = "",
+        failed: Sequence[bytes] | None = None,
+        anew: bool = False,
+    ) -> None:
+        """Encrypt, commit; `crash` is "before" or "after" the commit. The socket comes later.
+
+        With `failed` (sids, perhaps none) it is a resync: a new session that says what is live.
+        """
         self.tick()
         self.count += 1
         content = b"%d" % self.count
         session = device.sessions.choose(self.clock(device))
-        if session is None or resync:
-            failed = session.id if session else b""
+        if session is None or anew or failed is not None:
             session = self.initiate(device)
-            if resync:
-                device.sessions = device.sessions.abandon([failed], self.clock(device))
-                live = b"".join(each.id for each in device.sessions.sessions if each.id != failed)
-                content = b"%s%s%s%s" % (content, RESYNC, failed.ljust(16), live)
+        if failed is not None:
+            device.abandon(failed, self.clock(device))
+            live = [each.id for each in device.sessions.sessions if each.id not in failed]
+            content += RESYNC + bytes([len(failed)]) + b"".join([*failed, *live])
+        assert session == device.greatest(), "not the session to send on"
         with self.recording() as keys:
             session, envelope = session.encrypt(content, self.random.randbytes)
         device.sessions = device.sessions.replace(session)
@@ -186,6 +152,19 @@ class Pair:
         self.sent[sha256(envelope)] = Sent(content, self.now_ms)
         if crash == "after":
             device.restart()
+
+    def resync(self, device: Device, crash: str = "") -> None:
+        """Give up the session in use, whatever is wrong with it."""
+        session = device.sessions.choose(self.clock(device))
+        self.send(device, crash, [session.id] if session else [])
+
+    def restore(self, device: Device) -> None:
+        """From a backup: sessions and prekeys are replaced, the relay's too; then a resync."""
+        device.lose_state()
+        self.published[device.name] = {}
+        self.rotate(device)
+        self.top_up(device, 1)
+        self.send(device, failed=[])
 
     def initiate(self, device: Device) -> Session:
         now_ms = self.clock(device)
@@ -237,7 +216,8 @@ class Pair:
                 device.shown.append(content)
                 self.sent[digest].shown += 1
             device.commit()
-            self.check_forgotten(device, envelope)
+            if content is not None:
+                self.check_forgotten(device, envelope)
             if crash == "after":
                 return device.restart()
         self.mailbox[device.name].pop(at)  # acknowledged
@@ -254,6 +234,9 @@ class Pair:
             else:
                 session, content = known.decrypt(opened, self.clock(device))
                 device.sessions = device.sessions.replace(session)
+        except PrekeyGone:
+            self.send(device, failed=[sid])
+            return None
         except CryptoError:
             if may_fail:
                 return None
@@ -275,7 +258,8 @@ class Pair:
             (ONE_TIME, info.one_time_prekey_id),
         )
         if any(name not in device.prekeys for name in ids[: 3 if info.one_time_prekey_id else 2]):
-            raise CryptoError("a prekey is gone")
+            old = info.signed_prekey_id < device.first_id
+            raise PrekeyGone if old else CryptoError("a prekey is missing")
         signed, kem, one_time = (device.prekeys.get(name) for name in ids)
         assert signed and kem
         session, content = Session.accept(
@@ -299,17 +283,18 @@ class Pair:
             assert (ONE_TIME_KEM, info.kem_id) not in device.prekeys
 
     def obey(self, device: Device, count: int, lists: bytes) -> None:
-        """A resync: the peer's failed sid, then its live ones.
+        """A resync: how many failed, their sids, then the live ones.
 
         One that comes late says nothing about sessions on which the peer has spoken since.
         """
-        live = [lists[at : at + 16] for at in range(16, len(lists), 16)]
+        sids = [lists[at : at + 16] for at in range(1, len(lists), 16)]
+        failed, live = sids[: lists[0]], sids[lists[0] :]
         unknown = [
             each.id
             for each in device.sessions.sessions
             if each.confirmed and each.id not in live and device.heard.get(each.id, 0) < count
         ]
-        device.sessions = device.sessions.abandon([lists[:16], *unknown], self.clock(device))
+        device.abandon([*failed, *unknown], self.clock(device))
 
     # Time and quiet -------------------------------------------------------------------------
 
@@ -330,19 +315,24 @@ class Pair:
                 self.rotate(device)
 
     def settle(self) -> None:
-        for device in self.devices.values():
-            self.flush(device)
-        for device in self.devices.values():
-            while self.mailbox[device.name]:
-                self.deliver(device, 0)
+        while any(self.mailbox.values()) or any(each.outbox for each in self.devices.values()):
+            for device in self.devices.values():
+                self.flush(device)
+                while self.mailbox[device.name]:
+                    self.deliver(device, 0)
 
     def converge(self) -> None:
         """After quiet delivery both send on one session, and what they send arrives."""
         self.settle()
-        for _ in range(2):
+        for _ in range(3):
             for device in self.devices.values():
                 self.send(device)
+            last = list(self.sent.values())[-2:]
+            self.settle()
+            for device, sent in zip(self.devices.values(), last, strict=True):
+                if not sent.shown:  # no receipt, so again on a new session
+                    self.send(device, anew=True)
             self.settle()
         chosen = [device.sessions.choose(self.clock(device)) for device in self.devices.values()]
         assert chosen[0] and chosen[1] and chosen[0].id == chosen[1].id, "they do not converge"
-        assert all(sent.shown == 1 for sent in list(self.sent.values())[-2:])
+        assert all(sent.shown == 1 for sent in last), "what they send does not arrive"

@@ -21,7 +21,8 @@ from hypothesis.stateful import (
 )
 
 from saltline.crypto.bundles import DAY_MS
-from tests.crypto.pair import Device, Pair
+from tests.crypto.device import Device
+from tests.crypto.pair import Pair
 
 NAMES = st.sampled_from(["alice", "bob"])
 CRASHES = st.sampled_from(["", "", "", "before", "after"])
@@ -33,9 +34,13 @@ class TwoDevices(RuleBasedStateMachine):
     def begin(self, seed: int) -> None:
         self.pair = Pair(seed)
 
-    @rule(name=NAMES, crash=CRASHES)
-    def send(self, name: str, crash: str) -> None:
-        self.pair.send(self.pair.devices[name], crash)
+    @rule(name=NAMES, count=st.integers(1, 3), crash=CRASHES)
+    def send(self, name: str, count: int, crash: str) -> None:
+        for _ in range(count):
+            self.pair.send(self.pair.devices[name])
+        self.pair.flush(self.pair.devices[name])
+        if crash:
+            self.pair.send(self.pair.devices[name], crash)
 
     @rule()
     def both_send_at_once(self) -> None:
@@ -69,6 +74,7 @@ class TwoDevices(RuleBasedStateMachine):
         if waiting := len(self.pair.mailbox[name]):
             self.pair.mailbox[name].pop(-1 - place % waiting)
 
+    @precondition(lambda self: any(self.pair.archive.values()))
     @rule(name=NAMES, place=PLACES)
     def repeat(self, name: str, place: int) -> None:
         """The relay hands out something again, acknowledged or lost or not."""
@@ -78,7 +84,12 @@ class TwoDevices(RuleBasedStateMachine):
     @rule(name=NAMES)
     def resync(self, name: str) -> None:
         """Abandon the session in use, and say so on a new one."""
-        self.pair.send(self.pair.devices[name], resync=True)
+        self.pair.resync(self.pair.devices[name])
+
+    @rule(name=NAMES)
+    def restore(self, name: str) -> None:
+        """A device comes back from its backup, without sessions and prekeys."""
+        self.pair.restore(self.pair.devices[name])
 
     @rule(name=NAMES)
     def prekeys(self, name: str) -> None:
@@ -106,8 +117,9 @@ def test_two_devices_in_every_order() -> None:
     run_state_machine_as_test(
         TwoDevices,
         settings=settings(
-            max_examples=80,
-            stateful_step_count=40,
+            max_examples=100,
+            stateful_step_count=50,
+            report_multiple_bugs=False,
             deadline=None,
             derandomize=True,
             database=None,
@@ -121,8 +133,8 @@ def step(pair: Pair, device: Device, choose: random.Random) -> None:
     mailbox = pair.mailbox[device.name]
     place = choose.choice([0, -1, choose.randrange(len(mailbox))]) if mailbox else None
     what = choose.choices(
-        ("send", "flush", "deliver", "lose", "repeat", "resync", "prekeys", "time", "quiet"),
-        (30, 20, 60, 4, 6, 1, 2, 3, 2),
+        "send flush deliver lose repeat resync restore prekeys time quiet".split(),
+        (60, 40, 120, 8, 12, 2, 1, 4, 6, 4),
     )[0]
     if what == "send":
         pair.send(device, crash)
@@ -136,7 +148,9 @@ def step(pair: Pair, device: Device, choose: random.Random) -> None:
         ever = pair.archive[device.name]
         mailbox.append(choose.choice(choose.choice([ever, ever[-20:]])))
     elif what == "resync":
-        pair.send(device, crash, resync=True)
+        pair.resync(device, crash)
+    elif what == "restore":
+        pair.restore(device)
     elif what == "prekeys":
         pair.rotate(device)
         pair.top_up(device, choose.choice([0, 1, 5]))
