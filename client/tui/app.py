@@ -106,6 +106,8 @@ class Terminal:
         finally:
             ticking.cancel()
             self._unsubscribe()
+            with suppress(OSError):
+                self.app.renderer.reset()  # a first frame that failed is not undone by the toolkit
             self._restore_title()
         if self._failure is not None:
             raise self._failure

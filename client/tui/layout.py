@@ -88,14 +88,18 @@ class Views:
     def notices(self, width: int, height: int) -> list[Row]:
         """What the client says, newest last."""
         rows: list[Row] = []
-        for notice in self.state.notices:
+        for notice in reversed(self.state.notices):
             style = "class:notice.error" if notice.level is Level.ERROR else "class:notice"
             sign = "!" if notice.level is Level.ERROR else "-"
-            spans = wrap(notice.text, max(1, width - 3))
-            for start, end in spans:
-                rows.append([(style, f" {sign} {notice.text[start:end]}")])
-                sign = " "
-        return rows[-NOTICE_ROWS_MAX:]
+            spans = wrap(notice.text, max(1, width - 3))[:NOTICE_ROWS_MAX]
+            if rows and len(rows) + len(spans) > NOTICE_ROWS_MAX:
+                break
+            signs = [sign, *" " * len(spans)]
+            texts = [notice.text[start:end] for start, end in spans]
+            rows[:0] = [
+                [(style, f" {sign} {text}")] for sign, text in zip(signs, texts, strict=False)
+            ]
+        return rows
 
     def question(self, width: int, height: int) -> list[Row]:
         """What waits for y or n."""

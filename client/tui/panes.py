@@ -1,6 +1,7 @@
 """What commands answer with: rows of text for the pane over the timeline."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, tzinfo
 from typing import Final
 
@@ -53,15 +54,19 @@ def pane_rows(pane: Pane, width: int, height: int) -> list[Row]:
     """The rows to draw, exactly `height`: a title, the visible part, how to go on."""
     rows: list[Row] = []
     for each in pane.rows:
-        if each.keep_whole:
-            rows.append([("", " "), (each.style, fit(each.text, width - 1, ""))])
+        # Safe already where a row was made with care; here for the day when one was not.
+        safe = replace(each, text=shown(each.text))
+        if safe.keep_whole:
+            rows.append([("", " "), (safe.style, fit(safe.text, width - 1, ""))])
         else:
-            rows += _wrapped(each, max(1, width - 2))
+            rows += _wrapped(safe, max(1, width - 2))
     room = max(1, height - 1)
     pane.room = room
     pane.top = max(0, min(pane.top, len(rows) - room))
     below = len(rows) - pane.top - room
-    title = f" {pane.title}: Esc closes" + (f", PgDn {below} more rows" if below > 0 else "")
+    title = f" {shown(pane.title, newlines=False)}: Esc closes" + (
+        f", PgDn {below} more rows" if below > 0 else ""
+    )
     visible = rows[pane.top : pane.top + room]
     return [
         [("class:pane.title", fit(title, width))],

@@ -153,7 +153,7 @@ class Screen:
         self.state.notices.clear()
         match parse(text):
             case Wrong(sentence):
-                self.say(shown(sentence, newlines=False), Level.ERROR)
+                self.say(sentence, Level.ERROR)
             case Call(command, arguments):
                 self._run(text, lambda: self._actions.run(command.name, arguments))
             case Say(body):
@@ -223,17 +223,17 @@ class Screen:
     # --- Saying and asking --------------------------------------------------------------------
 
     def say(self, text: str, level: Level = Level.INFO) -> None:
-        """Show a sentence above the prompt; `text` is safe to show."""
-        self.state.notice(text, level)
+        """Show a sentence above the prompt."""
+        self.state.notice(shown(text), level)
         self.shell.redraw()
 
     def say_refused(self, refused: Refused) -> None:
         """Show why something was not done."""
-        self.say(shown(refused.sentence), Level.ERROR)
+        self.say(refused.sentence, Level.ERROR)
 
     def ask(self, text: str, yes: Callable[[], None]) -> None:
         """Ask in the prompt's place."""
-        self.state.question = Question(text, yes)
+        self.state.question = Question(shown(text), yes)
         self.shell.redraw()
 
     def answer(self, agreed: bool) -> None:

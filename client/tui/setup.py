@@ -240,5 +240,5 @@ class _Dialogue:
             self._write(line)
 
     def _write(self, line: str) -> None:
-        self._output.write(line + "\n")
+        self._output.write(line + "\r\n")
         self._output.flush()

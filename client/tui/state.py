@@ -253,7 +253,7 @@ class ViewState:
             self.divider = Divider(summary.read_row, summary.unread)
 
     def notice(self, text: str, level: Level = Level.INFO) -> None:
-        """Say something above the prompt; `text` is safe to show."""
+        """Say something above the prompt; `text` is sanitised."""
         said = Notice(text, level)
         self.notices.append(said)
         self.notice_log.append(said)

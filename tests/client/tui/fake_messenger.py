@@ -35,13 +35,13 @@ OWN_FINGERPRINT = " ".join(["0a1b 2c3d 4e5f 6071"] * 4)
 
 def fingerprint_of(name: str) -> str:
     """64 digits that look like a key's."""
-    digits = hashlib.sha256(name.encode()).hexdigest()
+    digits = hashlib.sha256(name.encode("utf-8", "replace")).hexdigest()
     return " ".join(digits[at : at + 4] for at in range(0, 64, 4))
 
 
 def number_of(name: str) -> str:
     """60 digits in twelve groups."""
-    digits = str(int(hashlib.sha512(name.encode()).hexdigest(), 16))[:60]
+    digits = str(int(hashlib.sha512(name.encode("utf-8", "replace")).hexdigest(), 16))[:60]
     return " ".join(digits[at : at + 5] for at in range(0, 60, 5))
 
 

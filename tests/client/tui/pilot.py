@@ -119,6 +119,10 @@ class Pilot:
         border = self.terminal.views.sidebar_columns()
         return " ".join(" ".join(row[border:].lstrip("|") for row in self.lines()).split())
 
+    def words_printed(self) -> str:
+        """The screen's words where there is no layout."""
+        return " ".join(self.text().split())
+
     def row(self, part: str) -> str:
         """The first row that holds `part`."""
         return next((row for row in self.lines() if part in row), "")
