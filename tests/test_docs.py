@@ -23,7 +23,7 @@ from saltline.server.settings import Settings
 ROOT: Final = Path(__file__).parent.parent
 DOCS: Final = ROOT / "docs"
 PACKAGE_FOLDERS: Final = ("client", "crypto", "protocol", "server")
-PAGES: Final = sorted(DOCS.rglob("*.md"))
+PAGES: Final = sorted((*ROOT.glob("*.md"), *DOCS.rglob("*.md")))
 # Folders that every Unix has; a path elsewhere exists on its writer's computer only.
 COMMON_FOLDERS: Final = {"bin", "etc", "opt", "usr", "var"}
 DECISION_MAX_LINES: Final = 40
@@ -294,7 +294,7 @@ def anchors_of(page: Path) -> set[str]:
     return {re.sub(r"[^\w -]", "", head.lower()).replace(" ", "-") for head in headings}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(DOCS)))
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text("utf-8")):
         if "://" in target:
@@ -305,7 +305,7 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert not anchor or anchor in anchors_of(there), target
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(DOCS)))
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_a_page_names_no_machine_of_its_writer(page: Path) -> None:
     absolute = re.findall(r"(?<![\w./:])/(\w+)/", page.read_text("utf-8"))
 
