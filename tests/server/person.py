@@ -31,6 +31,7 @@ HELLO = Hello(versions=(1,), features=(), agent="test")
 NO_SIGNATURE = bytes(64)
 
 Message = TypeVar("Message", bound=RelayMessage)
+Answer = TypeVar("Answer", Joined, Posted)
 
 
 class Person:
@@ -212,21 +213,32 @@ class Person:
     def join(self, room: str) -> Joined:
         """Join a room; its join entry is taken too."""
         self.connection.send(self.join_request(self.statement(room, RoomKind.JOIN)))
-        joined = self.expect(Joined)
-        assert self.expect(RoomEntry).number == joined.number
-        return joined
+        return self._take_answer(Joined)
 
     def post(self, room: str, text: str) -> Posted:
         """Post a text; its own entry is taken too."""
         statement = self.statement(room, RoomKind.TEXT, text.encode())
         self.connection.send(self.post_request(statement))
-        posted = self.expect(Posted)
-        assert self.expect(RoomEntry).number == posted.number
-        return posted
+        return self._take_answer(Posted)
 
     def leave(self, room: str) -> Posted:
         """Leave a room; its leave entry is taken too."""
         self.connection.send(self.post_request(self.statement(room, RoomKind.LEAVE)))
-        posted = self.expect(Posted)
-        assert self.expect(RoomEntry).number == posted.number
-        return posted
+        return self._take_answer(Posted)
+
+    def _take_answer(self, kind: type[Answer]) -> Answer:
+        """The answer to the last request, and the entry that it was for; others stay."""
+        (answer,) = (
+            message
+            for message in self.received
+            if isinstance(message, kind) and message.id == self.last_request
+        )
+        (entry,) = (
+            message
+            for message in self.received
+            if isinstance(message, RoomEntry)
+            and (message.room, message.number) == (answer.room, answer.number)
+        )
+        self.received.remove(answer)
+        self.received.remove(entry)
+        return answer

@@ -139,10 +139,11 @@ class MemoryRelay:
         self.stopped_for: str | None = None
         self.is_holding = False
         self._held: list[Persist] = []
-        self._answers: dict[int, AdminResult] = {}
+        self.answers: dict[int, AdminResult] = {}
         self._path = path
         self._wrap_store = wrap_store
         self._last_number = 0
+        self._last_ticket = 0
         self._start(path)
 
     def _start(self, path: Path | None) -> None:
@@ -174,9 +175,13 @@ class MemoryRelay:
 
     def admin(self, request: AdminRequest) -> AdminResult:
         """Ask as the relay's admin, and wait for the answer."""
-        ticket = len(self._answers) + 1
-        self.perform(self.core.admin(ticket, request, self.now_ms))
-        return self._answers[ticket]
+        return self.answers[self.ask(request)]
+
+    def ask(self, request: AdminRequest) -> int:
+        """Ask as the relay's admin: the ticket, under which `answers` has the answer later."""
+        self._last_ticket += 1
+        self.perform(self.core.admin(self._last_ticket, request, self.now_ms))
+        return self._last_ticket
 
     def stop(self) -> None:
         """Stop in order, as for SIGTERM."""
@@ -255,8 +260,8 @@ class MemoryRelay:
                     closed.is_open = False
                     closed.close_reason = effect.reason
                 case Answer():
-                    assert effect.ticket not in self._answers, "answered twice"
-                    self._answers[effect.ticket] = effect.result
+                    assert effect.ticket not in self.answers, "answered twice"
+                    self.answers[effect.ticket] = effect.result
                 case Log():
                     self.logged.append(effect)
                 case Stop():

@@ -1,0 +1,171 @@
+"""What the admin asks for while the relay serves."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from saltline.crypto.keylog import replay
+from saltline.protocol.errors import ErrorCode
+from saltline.protocol.to_client import Error, LookedUp, Presence
+from saltline.protocol.to_relay import Lookup, LookupName
+from saltline.server.administration import (
+    AdminRequest,
+    Code,
+    CreateInvite,
+    ListRooms,
+    ListUsers,
+    ReadStats,
+    Refused,
+    Removed,
+    RemoveUser,
+    ResetUser,
+    Stats,
+    UserRow,
+    Users,
+)
+from tests.server.person import Person
+from tests.server.relay_harness import DAY_MS, START_MS, MemoryRelay
+
+
+def joined(relay: MemoryRelay, *names: str) -> list[Person]:
+    people = [Person(relay, name) for name in names]
+    for person in people:
+        person.register()
+        person.take()
+    return people
+
+
+def test_users_are_listed_by_name() -> None:
+    relay = MemoryRelay()
+    bob, ada = joined(relay, "bob", "ada")
+    joined(relay, "gone")
+    relay.admin(RemoveUser("gone"))
+    ada.join("#lobby")
+    bob.connection.cut()
+    ada.submit(bob, b"12345")
+    assert relay.admin(ListUsers()) == Users(
+        (
+            UserRow("ada", START_MS, False, True, 1, 1, 0, 0),
+            UserRow("bob", START_MS, False, False, 1, 0, 1, 5),
+            UserRow("gone", START_MS, True, False, 0, 0, 0, 0),
+        )
+    )
+
+
+def test_stats_count_what_is_stored_and_who_is_connected() -> None:
+    relay = MemoryRelay()
+    ada, bob = joined(relay, "ada", "bob")
+    relay.connect()
+    ada.join("#lobby")
+    ada.submit(bob, b"12345")
+    stats = relay.admin(ReadStats())
+    assert isinstance(stats, Stats)
+    assert (stats.accounts, stats.closed_accounts, stats.log_entries) == (2, 0, 2)
+    assert (stats.rooms, stats.room_entries) == (1, 1)
+    assert (stats.waiting, stats.waiting_bytes) == (1, 5)
+    assert (stats.connections, stats.strangers, stats.accounts_online) == (3, 1, 2)
+    assert (stats.requests, stats.delivered, stats.broadcast) == (2, 1, 1)
+    assert stats.database_bytes > 8192
+
+
+def test_codes_are_random_readable_and_shown_once() -> None:
+    relay = MemoryRelay()
+    codes = set()
+    for _ in range(50):
+        code = relay.admin(CreateInvite(1, relay.now_ms + DAY_MS))
+        assert isinstance(code, Code)
+        assert re.fullmatch(r"([0-9a-hjkmnp-tv-z]{4}-){5}[0-9a-hjkmnp-tv-z]{4}", code.code)
+        assert code.code not in repr(code)
+        codes.add(code.code)
+    assert len(codes) == 50
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        CreateInvite(0, START_MS + DAY_MS),
+        CreateInvite(-1, START_MS + DAY_MS),
+        CreateInvite(10**9, START_MS + DAY_MS),
+        CreateInvite(1, START_MS),
+        CreateInvite(1, 2**64),
+        ResetUser("ada", START_MS - 1),
+    ],
+)
+def test_codes_that_are_good_for_nothing_are_not_made(request_: AdminRequest) -> None:
+    relay = MemoryRelay()
+    joined(relay, "ada")
+    refused = relay.admin(request_)
+    assert isinstance(refused, Refused)
+    assert refused.code == ErrorCode.BAD_INVITE
+    assert relay.database._database.execute("SELECT count(*) FROM code").get == 0
+
+
+def test_a_removed_account_is_closed_for_good(tmp_path: Path) -> None:
+    relay = MemoryRelay(tmp_path / "relay.db")
+    ada, bob = joined(relay, "ada", "bob")
+    ada.submit(bob, b"waits for bob")
+    bob.take()
+    assert relay.admin(RemoveUser("bob")) == Removed("bob", 1)
+    error = bob.connection.take_one(Error)
+    assert (error.id, error.code) == (0, ErrorCode.REMOVED)
+    assert not bob.connection.is_open
+
+    # Everyone can see it in the log, signed by the log key.
+    ada.take()
+    ada.connection.send(Lookup(1, (LookupName("bob", 0),)))
+    (page,) = ada.connection.take_one(LookedUp).accounts
+    account = replay(page.entries, relay.log_key.public)
+    assert account.closed
+    assert account.live == ()
+
+    relay.restart()
+    for name in ("bob", "b0b", "bo-b"):
+        again = Person(relay, name)
+        again.connect()
+        again.connection.send(again.registration(again.entry()))
+        assert again.connection.take_one(Error).code == ErrorCode.NAME_TAKEN
+    assert relay.database._database.execute("SELECT count(*) FROM envelope").get == 0
+
+
+def test_who_is_not_there_cannot_be_removed() -> None:
+    relay = MemoryRelay()
+    joined(relay, "ada")
+    relay.admin(RemoveUser("ada"))
+    for name in ("nobody-here", "ada"):
+        for request in (RemoveUser(name), ResetUser(name, relay.now_ms + DAY_MS)):
+            refused = relay.admin(request)
+            assert isinstance(refused, Refused)
+            assert refused.code == ErrorCode.UNKNOWN_USER
+
+
+def test_two_removals_in_one_group_are_one() -> None:
+    relay = MemoryRelay()
+    joined(relay, "ada")
+    relay.hold()
+    first, second = relay.ask(RemoveUser("ada")), relay.ask(RemoveUser("ada"))
+    relay.release()
+    assert relay.answers[first] == Removed("ada", 1)
+    assert isinstance(relay.answers[second], Refused)
+    assert relay.database._database.execute("SELECT count(*) FROM log").get == 2
+
+
+def test_the_relay_serves_on_while_the_admin_asks() -> None:
+    relay = MemoryRelay()
+    ada, bob = joined(relay, "ada", "bob")
+    relay.hold()
+    tickets = [relay.ask(request) for request in (ListUsers(), ListRooms(), ReadStats())]
+    ada.submit(bob, b"meanwhile")
+    relay.release()
+    assert [
+        type(message).__name__ for message in bob.take() if not isinstance(message, Presence)
+    ] == ["Deliver"]
+    assert all(ticket in relay.answers for ticket in tickets)
+
+
+def test_a_stopping_relay_does_nothing_for_the_admin() -> None:
+    relay = MemoryRelay()
+    relay.stop()
+    refused = relay.admin(CreateInvite(1, relay.now_ms + DAY_MS))
+    assert isinstance(refused, Refused)
+    assert refused.code == ErrorCode.STOPPING

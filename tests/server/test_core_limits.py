@@ -1,0 +1,278 @@
+"""Every limit, with the error that names it; and deadlines."""
+
+import pytest
+
+from saltline.protocol.errors import ErrorCode
+from saltline.protocol.to_client import Error, Pong, Published, Submitted, Welcome
+from saltline.protocol.to_relay import CheckInvite, Ping, Publish
+from saltline.server.effects import Pause, Resume
+from saltline.server.settings import Settings
+from tests.server.person import HELLO, Person
+from tests.server.relay_harness import MemoryConnection, MemoryRelay
+
+
+def greeted(relay: MemoryRelay, address: str = "192.0.2.1") -> MemoryConnection:
+    connection = relay.connect(address)
+    connection.send(HELLO)
+    connection.take()
+    return connection
+
+
+# --- strangers -----------------------------------------------------------------------------------
+
+
+def test_the_oldest_stranger_of_an_address_gives_way_to_the_newest() -> None:
+    relay = MemoryRelay(settings=Settings(unauthenticated_per_address=3))
+    first, second, third = (greeted(relay) for _ in range(3))
+    elsewhere = greeted(relay, "192.0.2.2")
+    fourth = greeted(relay)
+    error = first.take_one(Error)
+    assert (error.id, error.code) == (0, ErrorCode.TOO_MANY_CONNECTIONS)
+    assert [each.is_open for each in (first, second, third, fourth)] == [False, True, True, True]
+    assert elsewhere.is_open
+
+
+def test_who_logged_in_is_no_stranger_and_makes_room() -> None:
+    relay = MemoryRelay(settings=Settings(unauthenticated_per_address=2))
+    ada, bob = Person(relay, "ada"), Person(relay, "bob")
+    ada.register()
+    bob.register()
+    strangers = [greeted(relay) for _ in range(2)]
+    strangers[0].cut()
+    strangers.append(greeted(relay))
+    assert [each.is_open for each in strangers] == [False, True, True]
+    assert ada.connection.is_open
+    assert bob.connection.is_open
+
+
+@pytest.mark.parametrize(
+    "addresses",
+    [
+        ("2001:db8::1", "2001:db8::ffff:1"),
+        ("2001:db8:0:0:1::", "2001:db8::2%eth0"),
+        ("192.0.2.7", "::ffff:192.0.2.7"),
+        ("2001:db8::/64", "2001:db8::/64"),
+    ],
+)
+def test_addresses_of_one_network_count_as_one(addresses: tuple[str, str]) -> None:
+    relay = MemoryRelay(settings=Settings(unauthenticated_per_address=1))
+    first, second = (greeted(relay, address) for address in addresses)
+    assert not first.is_open
+    assert second.is_open
+
+
+def test_addresses_of_two_networks_do_not() -> None:
+    relay = MemoryRelay(settings=Settings(unauthenticated_per_address=1))
+    both = [greeted(relay, address) for address in ("2001:db8:0:1::1", "2001:db8:0:2::1")]
+    assert all(each.is_open for each in both)
+
+
+def test_strangers_of_all_addresses_together_are_bounded() -> None:
+    relay = MemoryRelay(settings=Settings(unauthenticated_max=5))
+    strangers = [greeted(relay, f"192.0.2.{number}") for number in range(8)]
+    assert [each.is_open for each in strangers] == [False] * 3 + [True] * 5
+    assert strangers[0].take_one(Error).code == ErrorCode.TOO_MANY_CONNECTIONS
+
+
+def test_registrations_of_an_address_are_limited() -> None:
+    relay = MemoryRelay(settings=Settings(registrations_per_minute_and_address=2))
+    Person(relay, "ada").register()
+    Person(relay, "bob").register()
+    eve = Person(relay, "eve")
+    eve.connect()
+    eve.connection.send(eve.registration(eve.entry()))
+    error = eve.connection.take_one(Error)
+    assert error.code == ErrorCode.RATE_LIMITED
+    assert 29_000 <= error.retry_after_ms <= 30_001
+    assert not eve.connection.is_open
+
+    Person(relay, "zoe").register(address="192.0.2.2")
+    relay.now_ms += error.retry_after_ms
+    eve.register()
+
+
+def test_guessing_codes_is_limited_like_registering() -> None:
+    relay = MemoryRelay(settings=Settings(registrations_per_minute_and_address=3))
+    connection = greeted(relay)
+    codes = []
+    for number in range(1, 5):
+        connection.send(CheckInvite(number, f"guess {number}"))
+        codes.append(connection.take_one(Error).code)
+    assert codes == [ErrorCode.BAD_INVITE] * 3 + [ErrorCode.RATE_LIMITED]
+    assert not connection.is_open
+
+
+def test_who_does_not_log_in_in_time_is_told_so() -> None:
+    relay = MemoryRelay(settings=Settings(login_deadline_s=20))
+    silent, greeting = relay.connect(), greeted(relay)
+    relay.advance(19_999)
+    later = greeted(relay)
+    assert silent.take() == []
+    relay.advance(1)
+    for late in (silent, greeting):
+        assert late.take_one(Error).code == ErrorCode.TOO_SLOW
+        assert not late.is_open
+    assert later.is_open
+
+
+def test_talking_does_not_move_the_deadline() -> None:
+    relay = MemoryRelay(settings=Settings(login_deadline_s=20))
+    connection = greeted(relay)
+    for _ in range(4):
+        relay.advance(4_000)
+        connection.send(CheckInvite(1, "guess"))
+    relay.advance(4_000)
+    assert connection.take_all(Error)[-1].code == ErrorCode.TOO_SLOW
+    assert not connection.is_open
+
+
+# --- users ---------------------------------------------------------------------------------------
+
+
+def test_requests_of_a_user_are_limited_and_what_is_refused_is_not_done() -> None:
+    relay = MemoryRelay(settings=Settings(requests_per_second=10, requests_burst=5))
+    ada, bob = Person(relay, "ada"), Person(relay, "bob")
+    ada.register()
+    bob.register()
+    ada.take()
+    bob.take()
+    for _ in range(6):
+        ada.submit(bob, b"x")
+    *submitted, error = ada.take()
+    assert [type(message) for message in submitted] == [Submitted] * 5
+    assert isinstance(error, Error)
+    assert (error.id, error.code) == (6, ErrorCode.RATE_LIMITED)
+    assert 100 <= error.retry_after_ms <= 101
+    assert len(bob.take()) == 5
+    assert ada.connection.is_open
+
+    relay.now_ms += error.retry_after_ms
+    ada.submit(bob, b"x")
+    assert [type(message) for message in ada.take()] == [Submitted]
+    # Others are not held up.
+    bob.connection.send(Ping(1))
+    assert bob.take()[-1] == Pong(1)
+
+
+def test_a_reconnect_does_not_fill_the_bucket() -> None:
+    relay = MemoryRelay(settings=Settings(requests_per_second=10, requests_burst=5))
+    ada = Person(relay, "ada")
+    ada.register()
+    ada.take()
+    ada.connection.send(*(Ping(number) for number in range(1, 6)))
+    ada.login()
+    ada.take()
+    ada.connection.send(Ping(6))
+    assert ada.connection.take_one(Error).code == ErrorCode.RATE_LIMITED
+
+
+def test_what_costs_the_relay_more_costs_more() -> None:
+    relay = MemoryRelay(settings=Settings(requests_per_second=1, requests_burst=150))
+    ada = Person(relay, "ada")
+    ada.register()
+    ada.take()
+    ada.connection.send(Publish(1, ()), Publish(2, ()))
+    refused, published = ada.take()  # what is refused does not wait for the disk
+    assert isinstance(published, Published)
+    assert isinstance(refused, Error)
+    assert (refused.id, refused.code) == (2, ErrorCode.RATE_LIMITED)
+
+
+def test_what_costs_more_than_the_burst_waits_for_a_full_bucket() -> None:
+    relay = MemoryRelay(settings=Settings(requests_per_second=1, requests_burst=5))
+    ada = Person(relay, "ada")
+    ada.register()
+    ada.take()
+    ada.connection.send(Publish(1, ()))
+    assert ada.take() == [Published(1, 0, 0)]
+
+
+def test_settings_may_change_while_serving() -> None:
+    relay = MemoryRelay(settings=Settings(requests_per_second=1, requests_burst=5))
+    ada = Person(relay, "ada")
+    ada.register()
+    ada.take()
+    relay.core.settings_changed(Settings())
+    relay.now_ms += 1_000
+    ada.connection.send(*(Ping(number) for number in range(1, 100)))
+    assert ada.take() == [Pong(number) for number in range(1, 100)]
+
+
+def test_who_says_nothing_for_long_is_gone() -> None:
+    relay = MemoryRelay(settings=Settings(silence_max_s=90))
+    ada, bob = Person(relay, "ada"), Person(relay, "bob")
+    ada.register()
+    bob.register()
+    ada.take()
+    bob.take()
+    for _ in range(10):
+        relay.advance(10_000)
+        bob.connection.send(Ping(1))
+    assert ada.connection.take_one(Error).code == ErrorCode.TOO_SLOW
+    assert not ada.connection.is_open
+    assert bob.connection.is_open
+
+
+# --- back-pressure -------------------------------------------------------------------------------
+
+
+def test_who_asks_faster_than_the_disk_can_do_is_not_read_on() -> None:
+    relay = MemoryRelay(settings=Settings(waiting_per_connection_bytes=20_000))
+    ada, bob = Person(relay, "ada"), Person(relay, "bob")
+    ada.register()
+    bob.register()
+    ada.take()
+    relay.hold()
+    for _ in range(10):
+        ada.submit(bob, b"x" * 2_000)
+    assert ada.connection.is_paused
+    assert not bob.connection.is_paused
+    relay.release()
+    assert not ada.connection.is_paused
+    assert len(ada.connection.take_all(Submitted)) == 10
+    pauses = [effect for effect in relay.effects if isinstance(effect, Pause | Resume)]
+    assert pauses[-1] == Resume(ada.connection.number)
+
+
+def test_all_together_cannot_fill_the_memory() -> None:
+    settings = Settings(waiting_in_all_bytes=20_000)
+    relay = MemoryRelay(settings=settings)
+    ada, bob = Person(relay, "ada"), Person(relay, "bob")
+    ada.register()
+    bob.register()
+    relay.hold()
+    ada.submit(bob, b"x" * 30_000)
+    assert ada.connection.is_paused
+    bob.submit(ada, b"x")
+    assert bob.connection.is_paused
+    relay.release()
+    assert not ada.connection.is_paused
+    assert not bob.connection.is_paused
+
+
+def test_a_paused_connection_is_not_taken_for_a_silent_one() -> None:
+    settings = Settings(waiting_per_connection_bytes=1_000, silence_max_s=90)
+    relay = MemoryRelay(settings=settings)
+    ada = Person(relay, "ada")
+    ada.register()
+    ada.take()
+    relay.hold()
+    ada.submit(ada, b"x" * 2_000)
+    relay.advance(100_000)
+    assert ada.connection.is_open
+    relay.release()
+    relay.advance(89_000)
+    assert ada.connection.is_open
+    relay.advance(11_000)
+    assert not ada.connection.is_open
+
+
+def test_a_welcome_comes_after_everything_of_a_full_address() -> None:
+    # Strangers that hold an address's places cost its honest user a retry at most.
+    relay = MemoryRelay(settings=Settings(unauthenticated_per_address=2))
+    ada = Person(relay, "ada")
+    for _ in range(5):
+        greeted(relay)
+    ada.connect()
+    ada.connection.send(ada.registration(ada.entry()))
+    ada.expect(Welcome)

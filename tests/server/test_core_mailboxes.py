@@ -1,0 +1,444 @@
+"""Private messages: acknowledged once stored, delivered in order, kept until acknowledged."""
+
+from pathlib import Path
+
+import pytest
+
+from saltline.protocol.errors import ErrorCode
+from saltline.protocol.to_client import CaughtUp, Deliver, Error, Submitted
+from saltline.protocol.to_relay import Acknowledge, Submit
+from saltline.server.administration import RemoveUser
+from saltline.server.settings import Settings
+from tests.server.person import Person
+from tests.server.relay_harness import DAY_MS, START_MS, MemoryRelay
+
+
+def joined(relay: MemoryRelay, *names: str) -> list[Person]:
+    people = [Person(relay, name) for name in names]
+    for person in people:
+        person.register()
+        person.take()
+    return people
+
+
+def acknowledge(person: Person, *numbers: int) -> None:
+    person.connection.send(Acknowledge(numbers, b""))
+
+
+def delivered(person: Person) -> list[tuple[int, bytes]]:
+    """Numbers and envelopes that came since the last time."""
+    return [(each.number, each.envelope) for each in person.connection.take_all(Deliver)]
+
+
+def waiting(relay: MemoryRelay) -> int:
+    count = relay.database._database.execute("SELECT count(*) FROM envelope").get
+    assert isinstance(count, int)
+    return count
+
+
+# --- in ------------------------------------------------------------------------------------------
+
+
+def test_a_message_goes_to_who_is_connected() -> None:
+    relay = MemoryRelay()
+    ada, bob = joined(relay, "ada", "bob")
+    request = ada.submit(bob, b"sealed")
+    assert ada.take() == [Submitted(request)]
+    assert bob.take() == [Deliver(1, relay.now_ms, b"sealed")]
+
+
+def test_nothing_is_acknowledged_or_pushed_before_the_commit() -> None:
+    relay = MemoryRelay()
+    ada, bob = joined(relay, "ada", "bob")
+    relay.hold()
+    request = ada.submit(bob, b"sealed")
+    assert (ada.take(), bob.take()) == ([], [])
+    relay.release()
+    assert ada.take() == [Submitted(request)]
+    assert delivered(bob) == [(1, b"sealed")]
+
+
+def test_who_is_not_connected_gets_everything_in_order_later() -> None:
+    relay = MemoryRelay()
+    ada, bob, eve = joined(relay, "ada", "bob", "eve")
+    bob.connection.cut()
+    ada.submit(bob, b"one")
+    relay.now_ms += 60_000
+    eve.submit(bob, b"two")
+    ada.submit(bob, b"three")
+    relay.now_ms += 60_000
+    bob.login()
+    assert bob.take() == [
+        Deliver(1, START_MS, b"one"),
+        Deliver(2, START_MS + 60_000, b"two"),
+        Deliver(3, START_MS + 60_000, b"three"),
+        CaughtUp(3),
+    ]
+
+
+def test_a_device_may_write_to_itself() -> None:
+    (ada,) = joined(MemoryRelay(), "ada")
+    ada.submit(ada, b"note")
+    submitted, deliver = ada.take()
+    assert isinstance(submitted, Submitted)
+    assert isinstance(deliver, Deliver)
+
+
+def test_who_is_unknown_gets_nothing() -> None:
+    relay = MemoryRelay()
+    ada, _ = joined(relay, "ada", "bob")
+    ada.connection.send(
+        Submit(1, "nobody-here", 1, b"x", b""),
+        Submit(2, "bob", 2, b"x", b""),
+        Submit(3, "bob\n", 1, b"x", b""),
+    )
+    errors = ada.connection.take_all(Error)
+    assert [(error.id, error.code) for error in errors] == [
+        (1, ErrorCode.UNKNOWN_USER),
+        (2, ErrorCode.UNKNOWN_DEVICE),
+        (3, ErrorCode.UNKNOWN_USER),
+    ]
+    assert waiting(relay) == 0
+
+
+def test_a_refused_message_does_not_keep_others_from_being_stored() -> None:
+    relay = MemoryRelay()
+    ada, bob = joined(relay, "ada", "bob")
+    relay.hold()
+    ada.submit(bob, b"one")
+    ada.connection.send(Submit(99, "nobody-here", 1, b"x", b""))
+    ada.submit(bob, b"two")
+    relay.release()
+    assert [type(message) for message in ada.take()] == [Submitted, Error, Submitted]
+    assert delivered(bob) == [(1, b"one"), (2, b"two")]
+
+
+def test_the_row_says_nothing_about_the_sender() -> None:
+    relay = MemoryRelay()
+    ada, bob = joined(relay, "ada", "bob")
+    bob.connection.cut()
+    ada.submit(bob, b"sealed", (7).to_bytes(8, "big") + bytes(32))
+    database = relay.database._database
+    assert [column[0] for column in database.execute("SELECT * FROM envelope").description] == [
+        "slot",
+        "received_ms",
+        "envelope",
+    ]
+    ada_mailbox = database.execute(
+        "SELECT mailbox.id FROM mailbox JOIN account ON account.id = account WHERE username = 'ada'"
+    ).get
+    bob_mailbox = database.execute(
+        "SELECT mailbox.id FROM mailbox JOIN account ON account.id = account WHERE username = 'bob'"
+    ).get
+    (row,) = database.execute("SELECT * FROM envelope")
+    assert row == (bob_mailbox << 36 | 1, relay.now_ms, b"sealed")
+    assert ada_mailbox != bob_mailbox
+
+
+def test_a_full_mailbox_takes_no_more_and_says_so() -> None:
+    relay = MemoryRelay(settings=Settings(mailbox_max_envelopes=2))
+    ada, bob = joined(relay, "ada", "bob")
+    bob.connection.cut()
+    for _ in range(3):
+        ada.submit(bob, b"x")
+    assert [type(message) for message in ada.received] == [Submitted, Submitted, Error]
+    error = ada.received[-1]
+    assert isinstance(error, Error)
+    assert (error.id, error.code) == (3, ErrorCode.MAILBOX_FULL)
+    ada.take()
+    # Others' mailboxes are not full, and this one is not once its owner came.
+    assert ada.submit(ada, b"x") == 4
+    assert isinstance(ada.take()[0], Submitted)
+    bob.login()
+    acknowledge(bob, 1)
+    ada.submit(bob, b"x")
+    assert isinstance(ada.take()[0], Submitted)
+    assert [number for number, _ in delivered(bob)] == [1, 2, 3]
+
+
+def test_a_mailbox_is_bounded_in_bytes_too(tmp_path: Path) -> None:
+    relay = MemoryRelay(tmp_path / "relay.db", Settings(mailbox_max_bytes=100))
+    ada, bob = joined(relay, "ada", "bob")
+    bob.connection.cut()
+    ada.submit(bob, b"x" * 60)
+    ada.submit(bob, b"x" * 41)
+    ada.submit(bob, b"x" * 40)
+    answers = [getattr(message, "code", "submitted") for message in ada.take()]
+    assert answers == ["submitted", ErrorCode.MAILBOX_FULL, "submitted"]
+    # The count is on the disk with the rest.
+    relay.restart()
+    ada.login()
+    ada.take()
+    ada.submit(bob, b"x")
+    assert ada.connection.take_one(Error).code == ErrorCode.MAILBOX_FULL
+
+
+# --- out -----------------------------------------------------------------------------------------
+
+
+def test_what_is_acknowledged_is_deleted() -> None:
+    relay = MemoryRelay()
+    ada, bob = joined(relay, "ada", "bob")
+    for text in (b"one", b"two", b"three"):
+        ada.submit(bob, text)
+    assert waiting(relay) == 3
+    acknowledge(bob, 1, 3)
+    assert bob.connection.take_all(Error) == [], "an acknowledgement is not answered"
+    assert waiting(relay) == 1
+    bob.login()
+    assert delivered(bob) == [(2, b"two")]
+    acknowledge(bob, 2)
+    assert waiting(relay) == 0
+
+
+def test_what_is_not_acknowledged_comes_again() -> None:
+    relay = MemoryRelay()
+    ada, bob = joined(relay, "ada", "bob")
+    ada.submit(bob, b"one")
+    ada.submit(bob, b"two")
+    assert delivered(bob) == [(1, b"one"), (2, b"two")]
+    bob.connection.cut()
+    bob.login()
+    assert delivered(bob) == [(1, b"one"), (2, b"two")]
+    bob.login()
+    assert delivered(bob) == [(1, b"one"), (2, b"two")]
+
+
+def test_numbers_are_never_used_again(tmp_path: Path) -> None:
+    relay = MemoryRelay(tmp_path / "relay.db")
+    ada, bob = joined(relay, "ada", "bob")
+    ada.submit(bob, b"one")
+    acknowledge(bob, 1)
+    relay.restart()
+    ada.login()
+    bob.login()
+    bob.take()
+    ada.submit(bob, b"two")
+    assert delivered(bob) == [(2, b"two")]
+
+
+def test_only_the_own_mailbox_can_be_emptied() -> None:
+    relay = MemoryRelay()
+    ada, bob, eve = joined(relay, "ada", "bob", "eve")
+    ada.submit(bob, b"for bob")
+    ada.submit(eve, b"for eve")
+    eve.take()
+    # Numbers beyond those of a mailbox would reach into its neighbours' rows.
+    acknowledge(eve, 1, 2, 3, 2**36 + 1, 2**63 - 1, 2**63 - 2**36 + 1)
+    acknowledge(ada, 2**36 + 1, 2**37 + 1)
+    bob.login()
+    assert delivered(bob) == [(1, b"for bob")]
+    assert waiting(relay) == 1
+
+
+def test_an_acknowledgement_of_what_is_not_there_is_ignored() -> None:
+    relay = MemoryRelay()
+    ada, bob = joined(relay, "ada", "bob")
+    acknowledge(bob, 1, 2, 3)
+    acknowledge(bob)
+    ada.submit(bob, b"one")
+    assert delivered(bob) == [(1, b"one")]
+    acknowledge(bob, 1, 1, 1)
+    acknowledge(bob, 1)
+    assert waiting(relay) == 0
+    assert bob.connection.is_open
+
+
+def test_an_acknowledgement_from_before_the_reconnect_still_counts() -> None:
+    relay = MemoryRelay(settings=Settings(delivery_window_envelopes=1))
+    ada, bob = joined(relay, "ada", "bob")
+    bob.connection.cut()
+    ada.submit(bob, b"one")
+    ada.submit(bob, b"two")
+    bob.login()
+    # The client stored the second long ago, and says so before it is pushed again.
+    acknowledge(bob, 2)
+    acknowledge(bob, 1)
+    assert delivered(bob) == [(1, b"one")]
+    assert waiting(relay) == 0
+
+
+def test_acknowledging_what_was_never_delivered_is_limited() -> None:
+    relay = MemoryRelay(settings=Settings(requests_burst=10, requests_per_second=1))
+    (bob,) = joined(relay, "bob")
+    for _ in range(11):
+        acknowledge(bob, *range(1, 51))
+    error = bob.connection.take_one(Error)
+    assert (error.id, error.code) == (0, ErrorCode.RATE_LIMITED)
+    assert not bob.connection.is_open
+
+
+def test_acknowledging_what_was_delivered_is_not() -> None:
+    settings = Settings(requests_burst=10, requests_per_second=1)
+    relay = MemoryRelay(settings=settings)
+    ada, bob = joined(relay, "ada", "bob")
+    for _ in range(50):
+        relay.now_ms += 1_000
+        ada.submit(bob, b"x")
+    relay.now_ms += 1
+    for number, _ in delivered(bob):
+        acknowledge(bob, number)
+    assert waiting(relay) == 0
+    assert bob.connection.is_open
+
+
+# --- the window ----------------------------------------------------------------------------------
+
+
+def test_a_window_is_pushed_and_the_rest_waits_on_the_disk() -> None:
+    relay = MemoryRelay(settings=Settings(delivery_window_envelopes=4))
+    ada, bob = joined(relay, "ada", "bob")
+    bob.connection.cut()
+    for number in range(1, 11):
+        ada.submit(bob, b"%d" % number)
+    bob.login()
+    assert delivered(bob) == [(1, b"1"), (2, b"2"), (3, b"3"), (4, b"4")]
+    acknowledge(bob, 1)
+    assert bob.take() == [], "half a window has to be free first"
+    acknowledge(bob, 2)
+    assert delivered(bob) == [(5, b"5"), (6, b"6")]
+    acknowledge(bob, 3, 4, 5, 6)
+    *pushed, caught_up = bob.take()
+    assert [each.number for each in pushed if isinstance(each, Deliver)] == [7, 8, 9, 10]
+    assert caught_up == CaughtUp(10)
+
+
+def test_what_comes_while_the_window_is_full_waits_its_turn() -> None:
+    relay = MemoryRelay(settings=Settings(delivery_window_envelopes=2))
+    ada, bob = joined(relay, "ada", "bob")
+    for number in range(1, 6):
+        ada.submit(bob, b"%d" % number)
+    assert delivered(bob) == [(1, b"1"), (2, b"2")]
+    acknowledge(bob, 1, 2)
+    assert delivered(bob) == [(3, b"3"), (4, b"4")]
+    ada.submit(bob, b"6")
+    assert bob.take() == []
+    acknowledge(bob, 4, 3)
+    assert delivered(bob) == [(5, b"5"), (6, b"6")]
+    acknowledge(bob, 5, 6)
+    ada.submit(bob, b"7")
+    assert delivered(bob) == [(7, b"7")]
+
+
+def test_the_window_is_bounded_in_bytes_but_one_always_fits() -> None:
+    relay = MemoryRelay(settings=Settings(delivery_window_bytes=100))
+    ada, bob = joined(relay, "ada", "bob")
+    for size in (150, 30, 60, 20):
+        ada.submit(bob, b"x" * size)
+    assert [number for number, _ in delivered(bob)] == [1]
+    acknowledge(bob, 1)
+    assert [number for number, _ in delivered(bob)] == [2, 3]
+    acknowledge(bob, 2)
+    assert delivered(bob) == []
+    acknowledge(bob, 3)
+    assert [number for number, _ in delivered(bob)] == [4]
+
+
+def test_everything_comes_once_whatever_the_order_of_groups() -> None:
+    # Messages are stored before, with and after the read that the login asks for.
+    relay = MemoryRelay(settings=Settings(delivery_window_envelopes=8))
+    ada, bob = joined(relay, "ada", "bob")
+    bob.connection.cut()
+    ada.submit(bob, b"1")
+    bob.connect()
+    relay.hold()
+    ada.submit(bob, b"2")
+    bob.connection.send(bob.login_request())
+    ada.submit(bob, b"3")
+    relay.release()
+    ada.submit(bob, b"4")
+    assert delivered(bob) == [(1, b"1"), (2, b"2"), (3, b"3"), (4, b"4")]
+
+
+def test_caught_up_is_said_once() -> None:
+    relay = MemoryRelay()
+    ada, bob = joined(relay, "ada", "bob")
+    ada.submit(bob, b"1")
+    bob.take()
+    bob.login()
+    assert bob.take() == [Deliver(1, relay.now_ms, b"1"), CaughtUp(1)]
+    acknowledge(bob, 1)
+    ada.submit(bob, b"2")
+    assert bob.take() == [Deliver(2, relay.now_ms, b"2")]
+
+
+# --- time ----------------------------------------------------------------------------------------
+
+
+def test_envelopes_are_kept_for_thirty_days() -> None:
+    relay = MemoryRelay()
+    ada, bob = joined(relay, "ada", "bob")
+    bob.connection.cut()
+    ada.submit(bob, b"old")
+    relay.advance(10 * DAY_MS)
+    ada.login()
+    ada.submit(bob, b"newer")
+    relay.advance(20 * DAY_MS)
+    assert waiting(relay) == 2, "thirty days to the millisecond"
+    relay.advance(60_000)
+    assert waiting(relay) == 1
+    bob.login()
+    assert delivered(bob) == [(2, b"newer")]
+    relay.advance(DAY_MS)
+    bob.login()
+    acknowledge(bob, 2)
+    counted = relay.database._database.execute(
+        "SELECT sum(waiting), sum(waiting_bytes) FROM mailbox"
+    )
+    assert counted.get == (0, 0)
+
+
+def test_any_number_expires_a_bounded_number_at_a_time() -> None:
+    relay = MemoryRelay(settings=Settings(mailbox_max_envelopes=5_000))
+    ada, bob = joined(relay, "ada", "bob")
+    bob.connection.cut()
+    relay.hold()
+    for _ in range(2_500):
+        ada.submit(bob, b"x")
+    relay.release()
+    assert waiting(relay) == 2_500
+    relay.advance(31 * DAY_MS)
+    assert waiting(relay) == 0
+
+
+@pytest.mark.parametrize("is_held", [False, True], ids=["before", "in one group"])
+def test_mail_for_a_removed_account_is_refused(is_held: bool) -> None:
+    relay = MemoryRelay()
+    ada, bob = joined(relay, "ada", "bob")
+    ada.submit(bob, b"waits")
+    ada.take()
+    if is_held:
+        relay.hold()
+    relay.ask(RemoveUser("bob"))
+    ada.submit(bob, b"meanwhile")
+    relay.release()
+    last = ada.take()[-1]
+    # In one group the message comes between the question and the removal, which deletes it.
+    assert isinstance(last, Submitted if is_held else Error)
+    ada.submit(bob, b"after")
+    assert ada.connection.take_one(Error).code == ErrorCode.UNKNOWN_DEVICE
+    assert waiting(relay) == 0
+
+
+def test_a_crash_keeps_what_was_acknowledged_and_nothing_else(tmp_path: Path) -> None:
+    relay = MemoryRelay(tmp_path / "relay.db")
+    ada, bob = joined(relay, "ada", "bob")
+    bob.connection.cut()
+    for number in range(1, 21):
+        ada.submit(bob, b"%d" % number)
+    acknowledged = len(ada.connection.take_all(Submitted))
+    relay.hold()
+    ada.submit(bob, b"never acknowledged")
+    relay.is_holding = False
+    relay.crash()
+    bob.login()
+    assert [envelope for _, envelope in delivered(bob)] == [
+        b"%d" % number for number in range(1, acknowledged + 1)
+    ]
+    assert acknowledged == 20
+    # What is acknowledged by its recipient stays deleted.
+    acknowledge(bob, *range(1, 20))
+    relay.crash()
+    bob.login()
+    assert delivered(bob) == [(20, b"20")]
+    assert relay.database.check() == []
