@@ -1,0 +1,102 @@
+"""Operations with made-up contents: the store checks no signature and reads no entry."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import apsw
+
+from saltline.server.store import operations as ask
+
+RELAY_ID = b"r" * 32
+DAY_MS = 86_400_000
+NOW_MS = 20_000 * DAY_MS
+
+
+def account(name: str, code_hash: bytes = b"") -> ask.CreateAccount:
+    """A new account, whose keys follow from its name."""
+    plain = name.encode()
+    return ask.CreateAccount(
+        skeleton=name,
+        entry=ask.LogEntry(name, 0, b"create " + plain, b"leaf " + plain),
+        device=ask.NewDevice(1, b"id " + plain, b"sig", b"signing " + plain, b"agreement " + plain),
+        code_hash=code_hash,
+        now_ms=NOW_MS,
+    )
+
+
+def envelope(name: str, content: bytes = b"sealed", now_ms: int = NOW_MS) -> ask.StoreEnvelope:
+    """For the first device of an account."""
+    return ask.StoreEnvelope(name, 1, content, 1_000_000, 10**9, now_ms)
+
+
+def entry(account: int, room: str = "#lobby", signed: bytes = b"signed") -> ask.NewEntry:
+    """With a new message id."""
+    return ask.NewEntry(
+        room, account, f"user{account}", 1, os.urandom(16), 0, signed, bytes(64), NOW_MS
+    )
+
+
+def join(account: int, room: str = "#lobby") -> ask.JoinRoom:
+    return ask.JoinRoom(entry(account, room), 50, 100, 1_000)
+
+
+def post(account: int, room: str = "#lobby", signed: bytes = b"signed") -> ask.StoreEntry:
+    return ask.StoreEntry(entry(account, room, signed), False)
+
+
+def history(account: int, room: str = "#lobby") -> ask.ReadHistory:
+    return ask.ReadHistory(room, account, 0, 200, 10**6)
+
+
+def mailbox(number: int, after: int = 0) -> ask.ReadMailbox:
+    return ask.ReadMailbox(number, after, 1_000, 10**9)
+
+
+class FaultyDisk(apsw.VFS):
+    """The real file system, whose writes or syncs can be made to fail."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.fail_write: type[apsw.Error] | None = None
+        self.fail_sync: type[apsw.Error] | None = None
+        self.only = ""  # the end of the names of the files that fail
+        self.syncs = 0
+        self.writes = 0
+        super().__init__(name, "")
+
+    def xOpen(self, name: str | apsw.URIFilename | None, flags: list[int]) -> "FaultyFile":  # noqa: N802
+        return FaultyFile(self, name, flags)
+
+
+class FaultyFile(apsw.VFSFile):
+    """A file on a `FaultyDisk`."""
+
+    def __init__(
+        self, disk: FaultyDisk, name: str | apsw.URIFilename | None, flags: list[int]
+    ) -> None:
+        self._disk = disk
+        self._name = name.filename() if isinstance(name, apsw.URIFilename) else str(name)
+        super().__init__("", name, flags)
+
+    def xWrite(self, data: bytes, offset: int) -> None:  # noqa: N802
+        self._disk.writes += 1
+        if self._disk.fail_write and self._name.endswith(self._disk.only):
+            raise self._disk.fail_write("injected")
+        super().xWrite(data, offset)
+
+    def xSync(self, flags: int) -> None:  # noqa: N802
+        self._disk.syncs += 1
+        if self._disk.fail_sync and self._name.endswith(self._disk.only):
+            raise self._disk.fail_sync("injected")
+        super().xSync(flags)
+
+
+@contextmanager
+def faulty_disk(name: str) -> Iterator[FaultyDisk]:
+    """A disk under a name for `SqliteStore(vfs=name)`."""
+    disk = FaultyDisk(name)
+    try:
+        yield disk
+    finally:
+        disk.unregister()

@@ -1,0 +1,195 @@
+"""The storage thread: everything once, in order, grouped; and an end."""
+
+import threading
+from collections.abc import Sequence
+
+import pytest
+
+from saltline.protocol.errors import ErrorCode
+from saltline.server.store.interface import Done, Operation, Outcome, StoreError
+from saltline.server.store.operations import DeleteEnvelopes
+from saltline.server.store.thread import (
+    GROUP_MAX_ENVELOPE_BYTES,
+    GROUP_MAX_OPERATIONS,
+    MAINTENANCE,
+    StorageThread,
+)
+from tests.server.store_harness import envelope
+
+TIMEOUT_S = 10.0
+
+
+class GatedStore:
+    """A store whose commits wait until they are let through."""
+
+    def __init__(self) -> None:
+        self.groups: list[list[Operation]] = []
+        self.entered = threading.Semaphore(0)
+        self.gate = threading.Semaphore(0)
+        self.is_closed = False
+        self.failure: StoreError | None = None
+        self.threads: set[str] = set()
+
+    def run(self, operations: Sequence[Operation]) -> list[Outcome | StoreError]:
+        self.groups.append(list(operations))
+        self.threads.add(threading.current_thread().name)
+        self.entered.release()
+        assert self.gate.acquire(timeout=TIMEOUT_S)
+        return [Done()] * len(operations)
+
+    def maintain(self) -> StoreError | None:
+        failure, self.failure = self.failure, None
+        return failure
+
+    def close(self) -> None:
+        self.threads.add(threading.current_thread().name)
+        self.is_closed = True
+
+
+class Collected:
+    """What the storage thread told, and a way to wait for it."""
+
+    def __init__(self) -> None:
+        self.results: list[tuple[int, Outcome | StoreError]] = []
+        self._changed = threading.Condition()
+
+    def add(self, results: Sequence[tuple[int, Outcome | StoreError]]) -> None:
+        with self._changed:
+            self.results += results
+            self._changed.notify_all()
+
+    def wait_for(self, count: int) -> None:
+        with self._changed:
+            assert self._changed.wait_for(lambda: len(self.results) >= count, TIMEOUT_S)
+
+    @property
+    def tokens(self) -> list[int]:
+        return [token for token, _ in self.results]
+
+
+def work(number: int) -> DeleteEnvelopes:
+    return DeleteEnvelopes(1, (number,))
+
+
+def test_what_comes_during_a_commit_goes_into_the_next() -> None:
+    store, collected = GatedStore(), Collected()
+    thread = StorageThread(store, collected.add)
+    thread.start()
+    thread.submit(work(1), 1)
+    assert store.entered.acquire(timeout=TIMEOUT_S)
+    for token in range(2, 7):
+        thread.submit(work(token), token)
+    assert collected.results == [], "nothing is told before its commit"
+    store.gate.release(2)
+    collected.wait_for(6)
+    assert store.groups == [[work(1)], [work(number) for number in range(2, 7)]]
+    assert collected.tokens == [1, 2, 3, 4, 5, 6]
+    assert thread.stop(TIMEOUT_S)
+
+
+def test_a_group_is_bounded() -> None:
+    store, collected = GatedStore(), Collected()
+    thread = StorageThread(store, collected.add)
+    for token in range(1, GROUP_MAX_OPERATIONS + 3):
+        thread.submit(work(token), token)
+    store.gate.release(10)
+    thread.start()
+    collected.wait_for(GROUP_MAX_OPERATIONS + 2)
+    assert [len(group) for group in store.groups] == [GROUP_MAX_OPERATIONS, 2]
+    assert thread.stop(TIMEOUT_S)
+
+
+def test_a_group_is_bounded_in_bytes() -> None:
+    store, collected = GatedStore(), Collected()
+    thread = StorageThread(store, collected.add)
+    large = envelope("ada", bytes(GROUP_MAX_ENVELOPE_BYTES // 4))
+    for token in range(1, 7):
+        thread.submit(large, token)
+    store.gate.release(10)
+    thread.start()
+    collected.wait_for(6)
+    assert [len(group) for group in store.groups] == [4, 2]
+    assert thread.stop(TIMEOUT_S)
+
+
+def test_many_threads_submit_and_each_keeps_its_order() -> None:
+    store, collected = GatedStore(), Collected()
+    store.gate.release(100_000)
+    thread = StorageThread(store, collected.add)
+    thread.start()
+
+    def submit(first: int) -> None:
+        for token in range(first, first + 500):
+            thread.submit(work(token), token)
+
+    submitters = [threading.Thread(target=submit, args=(first,)) for first in (1, 1001, 2001)]
+    for each in submitters:
+        each.start()
+    for each in submitters:
+        each.join()
+    collected.wait_for(1_500)
+    for first in (1, 1001, 2001):
+        own = [token for token in collected.tokens if first <= token < first + 1000]
+        assert own == list(range(first, first + 500))
+    assert thread.stop(TIMEOUT_S)
+
+
+def test_stopping_does_what_is_queued_and_closes_the_store_on_its_thread() -> None:
+    store, collected = GatedStore(), Collected()
+    store.gate.release(100)
+    thread = StorageThread(store, collected.add)
+    for token in range(1, 11):
+        thread.submit(work(token), token)
+    thread.start()
+    assert thread.stop(TIMEOUT_S)
+    assert collected.tokens == list(range(1, 11))
+    assert store.is_closed
+    assert store.threads == {"saltline-storage"}
+
+
+def test_an_idle_thread_stops() -> None:
+    store = GatedStore()
+    thread = StorageThread(store, Collected().add)
+    thread.start()
+    assert thread.stop(TIMEOUT_S)
+    assert store.groups == []
+    assert store.is_closed
+
+
+def test_a_thread_that_takes_too_long_says_so() -> None:
+    store, collected = GatedStore(), Collected()
+    thread = StorageThread(store, collected.add)
+    thread.start()
+    thread.submit(work(1), 1)
+    assert store.entered.acquire(timeout=TIMEOUT_S)
+    assert not thread.stop(0)
+    store.gate.release()
+    assert thread.stop(TIMEOUT_S)
+
+
+def test_a_failure_in_the_maintenance_is_told_at_once() -> None:
+    store, collected = GatedStore(), Collected()
+    store.gate.release(10)
+    store.failure = StoreError(ErrorCode.STORAGE_FAILED, "The relay's disk failed.", fatal=True)
+    failure = store.failure
+    thread = StorageThread(store, collected.add)
+    thread.start()
+    thread.submit(work(1), 1)
+    collected.wait_for(2)
+    assert collected.results == [(1, Done()), (MAINTENANCE, failure)]
+    assert thread.stop(TIMEOUT_S)
+
+
+@pytest.mark.parametrize("round_", range(20))
+def test_no_wake_up_is_lost(round_: int) -> None:
+    # One operation at a time, each submitted as soon as the one before is told: the thread is
+    # about to fall asleep every time.
+    store, collected = GatedStore(), Collected()
+    store.gate.release(1_000)
+    thread = StorageThread(store, collected.add)
+    thread.start()
+    for token in range(1, 101):
+        thread.submit(work(token), token)
+        collected.wait_for(token)
+    assert collected.tokens == list(range(1, 101))
+    assert thread.stop(TIMEOUT_S)
