@@ -87,8 +87,6 @@ class Entrance:
             verify(identity.signing_key, payload, request.signature)
         except BadSignature:
             raise bad_login() from None
-        if not found.live:
-            raise _removed()
         self.begin_session(
             connection,
             identity,

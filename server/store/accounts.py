@@ -42,14 +42,13 @@ class Accounts:
     def find_device(self, work: ask.FindDevice) -> DeviceFound:
         """Live or ended."""
         row = self._execute(
-            "SELECT account.id, mailbox.id, identity, live FROM account"
+            "SELECT account.id, mailbox.id, identity FROM account"
             " JOIN mailbox ON mailbox.account = account.id WHERE username = ? AND device = ?",
             (work.username, work.device),
         ).fetchone()
         if row is None:
             raise Refusal(ErrorCode.UNKNOWN_DEVICE, "No such device is known here.")
-        account, mailbox, identity, live = row
-        return DeviceFound(account, mailbox, identity, bool(live))
+        return DeviceFound(*row)
 
     def find(self, work: ask.FindAccount) -> AccountFound:
         """An open account's whole log."""

@@ -30,12 +30,11 @@ class Done(Result, frozen=True, gc=False):
 
 
 class DeviceFound(Result, frozen=True, gc=False):
-    """`identity` is ID as it stands in the log; a device that is not `live` may not log in."""
+    """`identity` is ID as it stands in the log, of a device that may have been ended since."""
 
     account: int
     mailbox: int
     identity: bytes
-    live: bool
 
 
 class AccountFound(Result, frozen=True, gc=False):

@@ -222,10 +222,11 @@ def test_only_the_own_mailbox_can_be_emptied() -> None:
     ada, bob, eve = joined(relay, "ada", "bob", "eve")
     ada.submit(bob, b"for bob")
     ada.submit(eve, b"for eve")
-    eve.take()
     # Numbers beyond those of a mailbox would reach into its neighbours' rows.
-    acknowledge(eve, 1, 2, 3, 2**36 + 1, 2**63 - 1, 2**63 - 2**36 + 1)
     acknowledge(ada, 2**36 + 1, 2**37 + 1)
+    acknowledge(bob, 2**36 + 1)
+    assert waiting(relay) == 2
+    acknowledge(eve, 1, 2, 3, 2**36 + 1, 2**63 - 1, 2**63 - 2**36 + 1)
     bob.login()
     assert delivered(bob) == [(1, b"for bob")]
     assert waiting(relay) == 1
@@ -348,6 +349,20 @@ def test_everything_comes_once_whatever_the_order_of_groups() -> None:
     relay.release()
     ada.submit(bob, b"4")
     assert delivered(bob) == [(1, b"1"), (2, b"2"), (3, b"3"), (4, b"4")]
+
+
+def test_what_is_stored_just_before_a_read_comes_with_the_read_alone() -> None:
+    relay = MemoryRelay(settings=Settings(delivery_window_envelopes=4))
+    ada, bob = joined(relay, "ada", "bob")
+    for number in range(1, 6):
+        ada.submit(bob, b"%d" % number)
+    assert [number for number, _ in delivered(bob)] == [1, 2, 3, 4]
+    relay.hold()
+    ada.submit(bob, b"6")
+    acknowledge(bob, 1, 2, 3, 4)  # asks for the read
+    ada.submit(bob, b"7")
+    relay.release()
+    assert [number for number, _ in delivered(bob)] == [5, 6, 7]
 
 
 def test_caught_up_is_said_once() -> None:

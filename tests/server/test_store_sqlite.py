@@ -17,6 +17,7 @@ from saltline.protocol.errors import ErrorCode
 from saltline.server.store import operations as ask
 from saltline.server.store.interface import (
     AccountCreated,
+    AccountReset,
     Done,
     EntryStored,
     EnvelopeStored,
@@ -203,6 +204,30 @@ def test_numbers_and_hashes_are_right_whatever_is_rolled_back(seed: int, groups:
         sizes = [len(each.envelope) for each in box.envelopes]
         assert counted == (len(sizes), sum(sizes))
     assert store.check() == []
+
+
+def test_a_reset_needs_a_code_of_the_account_and_a_fitting_number(store: SqliteStore) -> None:
+    other = account("new-keys-of-ada").device
+
+    def reset(number: int, code_hash: bytes) -> ask.ResetAccount:
+        logged = ask.LogEntry("ada", number, b"reset", b"leaf")
+        device = ask.NewDevice(2, b"id", b"sig", other.signing_key, other.agreement_key)
+        return ask.ResetAccount(logged, device, code_hash, NOW_MS)
+
+    later = NOW_MS + DAY_MS
+    for code_hash, username in ((b"a", "ada"), (b"b", "bob"), (b"i", "")):
+        store.run([ask.AddCode(code_hash, username, 1, later)])
+    outcomes = store.run([reset(1, b"b"), reset(1, b"i"), reset(1, b"?"), reset(2, b"a")])
+    assert [each.code for each in outcomes if isinstance(each, StoreError)] == [
+        ErrorCode.BAD_INVITE,
+        ErrorCode.BAD_INVITE,
+        ErrorCode.BAD_INVITE,
+        ErrorCode.BAD_ENTRY,
+    ]
+    assert one(store, reset(1, b"a")) == AccountReset(1, 3, (1,))
+    again = one(store, reset(2, b"a"))
+    assert isinstance(again, StoreError)
+    assert again.code == ErrorCode.BAD_INVITE
 
 
 # --- rooms and mailboxes -------------------------------------------------------------------------

@@ -180,6 +180,33 @@ def test_a_failure_in_the_maintenance_is_told_at_once() -> None:
     assert thread.stop(TIMEOUT_S)
 
 
+class RacingThread(StorageThread):
+    """One to whom work comes at the last moment: after it looked, before it says that it sleeps."""
+
+    late: list[tuple[int, Operation]]
+
+    @property
+    def _is_asleep(self) -> bool:
+        return bool(self.__dict__.get("asleep"))
+
+    @_is_asleep.setter
+    def _is_asleep(self, is_asleep: bool) -> None:
+        if is_asleep and self.late:
+            token, operation = self.late.pop()
+            self.submit(operation, token)
+        self.__dict__["asleep"] = is_asleep
+
+
+def test_what_comes_while_the_thread_falls_asleep_is_not_forgotten() -> None:
+    store, collected = GatedStore(), Collected()
+    store.gate.release(10)
+    thread = RacingThread(store, collected.add)
+    thread.late = [(1, work(1))]
+    thread.start()
+    collected.wait_for(1)
+    assert thread.stop(TIMEOUT_S)
+
+
 @pytest.mark.parametrize("round_", range(20))
 def test_no_wake_up_is_lost(round_: int) -> None:
     # One operation at a time, each submitted as soon as the one before is told: the thread is
