@@ -278,6 +278,6 @@ class ControlClient:
                     raise Refused(answer.refused, ExitCode(answer.code))
                 elif answer.done:
                     return
-        except (OSError, *_DECODE_ERRORS):
+        except (OSError, ValueError, *_DECODE_ERRORS):
             raise OwnerGone from None
         raise OwnerGone

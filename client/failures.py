@@ -1,7 +1,7 @@
 """From what went wrong to the sentence and exit code that a person gets."""
 
 from saltline.client.model import ConnectionChanged, ExitCode, Refused
-from saltline.client.vault.database import VaultError
+from saltline.client.vault.database import NewerVault, VaultError, WrongKey
 from saltline.protocol.names import BadName
 
 
@@ -22,6 +22,8 @@ def as_refused(error: BaseException) -> Refused:
         case Refused():
             return error
         case BadName():
+            return Refused(str(error))
+        case WrongKey() | NewerVault():
             return Refused(str(error))
         case VaultError():
             return Refused(str(error), ExitCode.INTERNAL)

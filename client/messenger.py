@@ -64,7 +64,7 @@ class Client:
         self._make_link = make_link
         self._core = ClientCore(vault, random)
         self._engine = Engine(self._core)
-        self._profile: Profile | None = None
+        self._acquired: Profile | None = None  # to be given back
         self._closing = threading.Lock()
         self._closed = False
         self._engine.start()
@@ -78,7 +78,7 @@ class Client:
         random: Random = system_random,
         make_link: MakeLink = Link,
     ) -> "Client":
-        """Own `profile` and open its vault with its 32-byte key; `close` gives both back.
+        """Open the vault of `profile` with its 32-byte key; own it till `close`, or as before.
 
         A profile without a vault gets one. Nothing is sent before `start` or `register`. Raises
         Refused, also for a wrong key, and Busy.
@@ -95,7 +95,7 @@ class Client:
             if isinstance(error, VaultError):
                 raise as_refused(error) from None
             raise
-        client._profile = profile
+        client._acquired = None if owned_before else profile
         return client
 
     def close(self) -> None:
@@ -111,8 +111,8 @@ class Client:
         with self._reading:
             self._reader.close()
         self._vault.close()
-        if self._profile is not None:
-            self._profile.release()
+        if self._acquired is not None:
+            self._acquired.release()
 
     def __enter__(self) -> "Client":
         return self

@@ -84,9 +84,11 @@ def discard_standard_output() -> None:
 def say(sentence: str) -> None:
     """A line for the person, on standard error."""
     with suppress(OSError, ValueError, AttributeError):
-        text = sanitise(sentence) + "\n"
-        sys.stderr.write(text.encode("ascii", "backslashreplace").decode("ascii"))
-        sys.stderr.flush()
+        stream = sys.stderr
+        encoding = stream.encoding or "ascii"
+        text = sanitise(sentence).encode(encoding, "backslashreplace").decode(encoding)
+        stream.write(text + "\n")
+        stream.flush()
 
 
 def _unwritable(error: OSError) -> Refused:

@@ -164,4 +164,7 @@ class SharedProfile:
     def _close(self) -> None:
         port, self._port = self._port, None
         if port is not None:
-            port.close()
+            try:
+                port.close()
+            finally:
+                self._profile.release()  # where it was ours

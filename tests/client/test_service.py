@@ -1,0 +1,137 @@
+"""Several processes on one profile: one owns it and serves the others; any takes over."""
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from saltline.client.control import ControlClient
+from saltline.client.model import Refused
+from saltline.client.profile import Profile
+from saltline.client.requests import History
+from tests.client.programs import House, Process, Shell, owner_serves, wait_until
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    house = House(tmp_path_factory.mktemp("house"))
+    house.open()
+    yield house
+    house.close()
+
+
+@pytest.fixture
+def saltline(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Shell:
+    return Shell(capsys, monkeypatch)
+
+
+def texts(house: House, saltline: Shell, profile: Path, conversation: str) -> list[str]:
+    ran = saltline(profile, "history", conversation, "--json")
+    return [each["body"] for each in ran.records if each["type"] == "message"]
+
+
+def bodies_at_owner(profile: Path, conversation: str) -> list[str]:
+    """A conversation as the process that owns the profile has it."""
+    control = ControlClient(profile)
+    try:
+        replies = list(control.perform(History(conversation, 100)))
+    except Refused:
+        return []
+    finally:
+        control.close()
+    return [each.record["body"] for each in replies if each.record["type"] == "message"]
+
+
+def test_send_beside_recv_follow_says_what_it_says_alone(house: House, saltline: Shell) -> None:
+    ann, ben = house.user("ann1"), house.user("ben1")
+    alone = saltline(ann, "send", "ben1", "-m", "alone")
+
+    with Process(ann, "recv", "--follow", "--json") as follow:
+        wait_until(lambda: owner_serves(ann), "recv --follow owns the profile")
+        beside = saltline(ann, "send", "ben1", "-m", "alone")
+        unknown = saltline(ann, "send", "nobody-here", "-m", "x")
+        bad = saltline(ann, "history", "nobody-else")
+        saltline(ben, "send", "ann1", "-m", "printed by the owner")
+        printed = ""
+        while "printed by the owner" not in printed:
+            printed = follow.line()
+        ended = follow.end(signal.SIGTERM)
+
+    assert (beside.code, beside.err) == (alone.code, alone.err)
+    assert beside.out[16:] == alone.out[16:]  # but for the minute
+    assert (unknown.code, bad.code) == (6, 6)
+    assert "no user nobody-here" in unknown.err
+    assert (ended.code, ended.err) == (128 + signal.SIGTERM, "")
+    assert not owner_serves(ann)
+
+
+def test_two_recv_print_each_message_once(house: House, saltline: Shell) -> None:
+    ann, ben = house.user("ann2"), house.user("ben2")
+    with (
+        Process(ann, "recv", "--follow", "--json") as owner,
+        Process(ann, "recv", "--count", "1000", "--timeout", "1000", "--json") as other,
+    ):
+        wait_until(lambda: owner_serves(ann), "one of the two owns the profile")
+        for number in range(12):
+            assert saltline(ben, "send", "ann2", "-m", str(number)).code == 0
+        # A third one has nothing left to print, once all of it was.
+        wait_until(
+            lambda: (
+                saltline(ann, "recv", "--json").out == ""
+                and len(bodies_at_owner(ann, "@ben2")) == 12
+            ),
+            "everything was printed",
+        )
+        outputs = [owner.end(signal.SIGTERM).out, other.end(signal.SIGTERM).out]
+
+    lines = [line for output in outputs for line in output.splitlines() if '"message"' in line]
+    assert len(lines) == len(set(lines)) == 12
+
+
+def test_who_waits_takes_over_from_an_owner_that_was_killed(house: House, saltline: Shell) -> None:
+    ann, ben = house.user("ann3"), house.user("ben3")
+    with house.closed(), Process(ann, "recv", "--follow") as owner:
+        wait_until(lambda: owner_serves(ann), "recv --follow owns the profile")
+        with Process(ann, "send", "ben3", "-m", "once", "--timeout", "60") as sender:
+            wait_until(lambda: "once" in bodies_at_owner(ann, "@ben3"), "the text is queued")
+            owner.process.kill()
+            owner.process.wait()
+            wait_until(lambda: owner_serves(ann), "the sender owns the profile")
+            house.open()
+            sent = sender.end()
+
+    assert (sent.code, sent.err) == (0, "")
+    assert texts(house, saltline, ann, "ben3") == ["once"]
+    assert "once" in saltline(ben, "recv", "--json").out
+
+
+def test_who_waits_takes_over_from_an_owner_that_ends(house: House, saltline: Shell) -> None:
+    ann, ben = house.user("ann4"), house.user("ben4")
+    with house.closed(), Process(ann, "recv", "--follow") as owner:
+        wait_until(lambda: owner_serves(ann), "recv --follow owns the profile")
+        with Process(ann, "send", "ben4", "-m", "once", "--timeout", "60") as sender:
+            wait_until(lambda: "once" in bodies_at_owner(ann, "@ben4"), "the text is queued")
+            assert owner.end(signal.SIGINT).code == 130
+            house.open()
+            sent = sender.end()
+
+    assert (sent.code, sent.err) == (0, "")
+    assert texts(house, saltline, ann, "ben4") == ["once"]
+    assert "once" in saltline(ben, "recv", "--json").out
+
+
+def test_a_command_waits_for_an_owner_that_does_not_serve_and_then_gives_up(
+    house: House, saltline: Shell
+) -> None:
+    ann = house.user("ann5")
+    busy = Profile(ann)
+    busy.acquire()
+    try:
+        refused = saltline(ann, "whoami", "--timeout", "0.2")
+    finally:
+        busy.release()
+
+    assert refused.code == 7
+    assert f"is in use by another saltline (process {os.getpid()})" in refused.err
