@@ -94,37 +94,35 @@ class Mailboxes:
             self._deliveries.pop(device.mailbox, None)
 
     def acknowledge(self, connection: Connection, request: to_relay.Acknowledge) -> None:
-        """Delete what the device has; it makes room for more."""
+        """Delete what was pushed and has arrived; it makes room for more."""
         device = connection.known
         if self._desk.is_stopping:
             return  # what it names is delivered again
         self._generations.note(device, request.generation)
         delivery = self._deliveries[device.mailbox]
-        known = 0
+        arrived: list[int] = []
         for number in request.numbers:
             size = delivery.unacknowledged.pop(number, None)
             if size is not None:
                 delivery.window_bytes -= size
-                known += 1
-        unknown = len(request.numbers) - known
-        if (unknown or not known) and not self._may_be_useless(connection, unknown):
-            return
-        if request.numbers:
-            work = ask.DeleteEnvelopes(device.mailbox, request.numbers)
+                arrived.append(number)
+        if arrived:
+            work = ask.DeleteEnvelopes(device.mailbox, tuple(arrived))
             self._desk.persist(work, ignore, connection, request, ignore)
-        self._read_on(connection, delivery)
+            self._read_on(connection, delivery)
+        useless = len(request.numbers) - len(arrived)
+        if useless or not arrived:
+            self._charge_useless(connection, useless)
 
-    def _may_be_useless(self, connection: Connection, unknown: int) -> bool:
+    def _charge_useless(self, connection: Connection, useless: int) -> None:
         """Useful acknowledgements are bounded by what was delivered; others by the user's rate.
 
-        After a reconnect some are both useless and honest.
+        After a reconnect some are useless and honest: what they name is pushed again.
         """
-        cost = 1 + unknown // 64
-        if not self._buckets.take(connection.known.account.id, cost, self._desk.now_ms):
-            return True
-        detail = "Too many acknowledgements of nothing came."
-        self._desk.dismiss(connection, ErrorCode.RATE_LIMITED, detail)
-        return False
+        cost = 1 + useless // 64
+        if self._buckets.take(connection.known.account.id, cost, self._desk.now_ms):
+            detail = "Too many acknowledgements of nothing came."
+            self._desk.dismiss(connection, ErrorCode.RATE_LIMITED, detail)
 
     def _read_on(self, connection: Connection, delivery: Delivery) -> None:
         """Read the next from the disk once half of the window is free."""

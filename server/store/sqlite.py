@@ -65,6 +65,7 @@ class SqliteStore:
         self._failure: StoreError | None = None
         self._wal_pages = 0
         self._is_truncation_due = False
+        self._was_full = False
         self._database = self._open(relay_id, vfs)
         self._rooms = Rooms(self._database)
         self._mailboxes = Mailboxes(self._database)
@@ -125,7 +126,7 @@ class SqliteStore:
             return self._fail(error)
         except apsw.FullError:
             # Everything is safe in the log, which grows until there is room again.
-            _log.warning("The relay's disk is full: its database cannot take up its log.")
+            self._warn_of_full_disk()
             self._wal_pages = 0
         return None
 
@@ -169,6 +170,7 @@ class SqliteStore:
         except _DISK_FAILED as error:
             return self._fail(error)
         except apsw.FullError:
+            self._warn_of_full_disk()
             return StoreError(
                 ErrorCode.STORAGE_FAILED,
                 "The relay's disk is full. Nothing was stored; try again later.",
@@ -176,6 +178,12 @@ class SqliteStore:
         except Exception as error:
             _log.error("%s failed in the store: %s.", type(operation).__name__, _name(error))
             return StoreError(ErrorCode.INTERNAL, "The relay could not do this. Nothing changed.")
+
+    def _warn_of_full_disk(self) -> None:
+        """Once, and again only after it was better."""
+        if not self._was_full:
+            self._was_full = True
+            _log.warning("The relay's disk is full: it takes nothing new until there is room.")
 
     def _fail(self, error: Exception) -> StoreError:
         """Remember that the disk failed. What it holds of the last group is unknown."""
@@ -262,6 +270,7 @@ class SqliteStore:
 
     def _note_wal_pages(self, _database: apsw.Connection, _name: str, pages: int) -> int:
         self._wal_pages = pages
+        self._was_full = False  # a group was written
         return apsw.SQLITE_OK
 
     def _checkpoint(self, mode: int) -> None:

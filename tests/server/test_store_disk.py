@@ -67,7 +67,9 @@ def test_every_group_is_synced_once_before_it_is_answered(
     assert disk.syncs == before + 1, "reading alone waits for nothing"
 
 
-def test_a_full_disk_is_said_and_service_resumes(disk: FaultyDisk, store: SqliteStore) -> None:
+def test_a_full_disk_is_said_and_service_resumes(
+    disk: FaultyDisk, store: SqliteStore, caplog: pytest.LogCaptureFixture
+) -> None:
     store.run([envelope("ada", b"before")])
     disk.fail_write = apsw.FullError
     group: list[Operation] = [
@@ -81,6 +83,8 @@ def test_a_full_disk_is_said_and_service_resumes(disk: FaultyDisk, store: Sqlite
     not_done = [outcomes[0], outcomes[1], outcomes[3]]
     assert errors(list(not_done)) == [(ErrorCode.STORAGE_FAILED, False)] * 3
     assert "full" in str(outcomes[0])
+    store.run([envelope("ada", b"lost")])
+    assert caplog.text.count("disk is full") == 1, "the admin reads it once, not for each message"
     # What writes nothing is answered, from what is on the disk.
     box, room = outcomes[2], outcomes[4]
     assert isinstance(box, MailboxRead)

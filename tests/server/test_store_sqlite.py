@@ -263,6 +263,14 @@ def test_a_long_list_of_acknowledgements_is_done_in_runs(store: SqliteStore) -> 
     assert [each.number for each in read.envelopes] == left
 
 
+def test_numbers_beyond_a_mailbox_do_not_reach_into_its_neighbour(store: SqliteStore) -> None:
+    store.run([envelope("ada"), envelope("bob")])
+    store.run([ask.DeleteEnvelopes(1, (2**36 + 1, 2**37 + 1, 3 * 2**36 + 1, 2**63 - 1))])
+    for box in store.run([mailbox(1), mailbox(2)]):
+        assert isinstance(box, MailboxRead)
+        assert [each.number for each in box.envelopes] == [1]
+
+
 # --- the file ------------------------------------------------------------------------------------
 
 
