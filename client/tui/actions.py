@@ -113,9 +113,15 @@ class Actions:
         room = _room(name)
         screen = self._screen
 
+        before = screen.state.current
+
         def joined(_: None) -> None:
             screen.state.refresh_conversations()
-            screen.open(room)
+            # Never under somebody's fingers: the rest of a private sentence would become public.
+            if screen.state.current == before and not screen.shell.draft().text:
+                screen.open(room)
+            else:
+                screen.say(f"You are a member of {room} now. Alt-G goes there.")
 
         screen.later(screen.messenger.join(room), joined, f"Joining {room}")
 
@@ -188,14 +194,21 @@ class Actions:
             screen.messenger.verify(user, number)
             screen.state.forget_contacts()
             screen.say(f"{user} is verified: the number is the same on both sides.")
+            return
+        contact = screen.messenger.contact(user)
+        if contact.safety_number:
+            self._compare(contact)
         else:
-            self._with_key(user, self._compare)
+            self._with_key(user, self._can_compare)
+
+    def _can_compare(self, contact: ContactInfo) -> None:
+        # A question now could take a letter of whatever is being typed for its answer.
+        user = contact.username
+        self._screen.say(f"{user}'s key is known now: /verify {user} shows the number.")
 
     def _compare(self, contact: ContactInfo) -> None:
         screen = self._screen
         user = contact.username
-        if not contact.safety_number:
-            raise Refused(f"No key of {user} is known yet, so there is nothing to compare.")
         screen.show(panes.verification_pane(contact, screen.state.status.username))
 
         def agreed() -> None:

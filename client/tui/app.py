@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import tzinfo
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -71,7 +72,7 @@ class Terminal:
         self._handover = Handover(lambda: self.soon(self._drain_soon))
         self._unsubscribe = messenger.subscribe(self._handover.put)
         self.screen = Screen(messenger, self, now=now, zone=zone)
-        self.input.completer = InputCompleter(self.screen.state, self.screen.timeline.authors)
+        self.input.completer = InputCompleter(self.screen.state, self.screen.known_users)
         self.mini_input.completer = ConversationCompleter(self.screen.state)
         self.views = Views(self)
         self.app: Application[None] = Application(
@@ -101,6 +102,7 @@ class Terminal:
                 loop.add_signal_handler(number, self.quit)
         ticking = loop.create_task(self._tick())
         try:
+            self._drain()  # what came before there was a loop woke nobody
             self.screen.start()
             await self.app.run_async(set_exception_handler=False)
         finally:
@@ -190,6 +192,18 @@ class Terminal:
         assert self._loop is not None
         self._loop.call_later(delay_s, function)
 
+    def aside(self, work: Callable[[], None]) -> None:
+        """See Shell."""
+        assert self._loop is not None
+
+        def run() -> None:
+            try:
+                work()
+            except Refused as refused:
+                self.soon(partial(self.screen.say_refused, refused))
+
+        self._loop.run_in_executor(None, run)
+
     def draft(self) -> Draft:
         """See Shell."""
         return Draft(self.input.text, self.input.cursor_position)
@@ -203,6 +217,12 @@ class Terminal:
     def remember(self, conversation: str, text: str) -> None:
         """See Shell."""
         self._history(conversation).append_string(text)
+
+    def clear(self) -> None:
+        """Ctrl-C: empty the input; Up brings the text back."""
+        current, text = self.screen.state.current, self.input.text
+        self.set_draft(current, Draft())
+        self.remember(current, text)
 
     def insert(self, text: str) -> None:
         """See Shell."""

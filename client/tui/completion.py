@@ -20,7 +20,7 @@ class InputCompleter(Completer):
 
     def __init__(self, state: ViewState, present: Callable[[], Iterable[str]]) -> None:
         self._state = state
-        self._present = present  # people whose lines are on screen
+        self._present = present  # people who spoke or came online
 
     def get_completions(
         self, document: Document, complete_event: CompleteEvent

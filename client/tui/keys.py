@@ -170,7 +170,7 @@ def _bind_program(keys: KeyBindings, terminal: "Terminal") -> None:
         if terminal.mini is not None:
             terminal.close_mini(accept=False)
         elif terminal.input.text:
-            terminal.input.reset()
+            terminal.clear()
         else:
             screen.say("Ctrl-Q quits.")
 

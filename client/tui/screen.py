@@ -7,9 +7,10 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future
 from datetime import tzinfo
+from functools import partial
 from typing import Final, Protocol, TypeVar
 
-from saltline.client.model import Line, Messenger, Refused
+from saltline.client.model import ConnectionState, Line, Messenger, Refused
 from saltline.client.tui import panes
 from saltline.client.tui.actions import Actions
 from saltline.client.tui.commands import Call, Say, Wrong, looks_private, parse
@@ -40,6 +41,9 @@ class Shell(Protocol):
 
     def after(self, delay_s: float, function: Callable[[], None]) -> None:
         """Run `function` on the screen's loop when the delay is over."""
+
+    def aside(self, work: Callable[[], None]) -> None:
+        """Run `work`, which may wait for the disk, outside the loop; say what it refuses."""
 
     def draft(self) -> Draft:
         """What stands in the input."""
@@ -187,6 +191,8 @@ class Screen:
 
     def _send(self, name: str, body: str) -> None:
         if name.startswith("#"):
+            if not self.state.summary(name).joined:
+                raise Refused(f"Not sent: you are not a member of {name}. /join {name}")
             self.messenger.post(name, body)
         else:
             self.messenger.send(name[1:], body)
@@ -316,6 +322,9 @@ class Screen:
     def apply(self, changes: Changes) -> None:
         """Take in what the client's thread reported."""
         differs = self.state.apply(changes, self.now())
+        link = changes.connection
+        if link is not None and link.state is ConnectionState.REFUSED:
+            self.say(link.detail or "The relay refuses this client.", Level.ERROR)
         if self.state.current in changes.added:
             self.timeline.grew()
         if changes.changed_many:
@@ -389,10 +398,8 @@ class Screen:
     def _mark_read(self) -> None:
         rows, self._to_mark = self._to_mark, {}
         for name, row in rows.items():
-            try:
-                self.messenger.mark_read(name, row)
-            except Refused as refused:
-                self.say_refused(refused)
+            # Behind a mailbox that is being taken in, this was seen to wait 150 ms.
+            self.shell.aside(partial(self.messenger.mark_read, name, row))
 
     # --- Leaving ------------------------------------------------------------------------------
 

@@ -48,10 +48,10 @@ def connection_words(state: ViewState, now: float) -> str:
         case ConnectionState.REFUSED:
             return f"refused: {detail}" if detail else "refused by the relay"
         case _:
-            words = f"offline: {detail}" if detail else "offline"
+            words = "offline"
             if state.retry_at is not None:
                 words += f", next try in {max(0, round(state.retry_at - now))} s"
-            return words
+            return f"{words}: {detail}" if detail else words
 
 
 def status_rows(state: ViewState, width: int, now: float) -> list[Row]:

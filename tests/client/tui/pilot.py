@@ -53,6 +53,7 @@ class Pilot:
         self._size = Size(rows=rows, columns=columns)
         self._sink = Sink()
         self._read = 0
+        self._lines: list[str] = []  # of the screen, while nothing new is written
         self._screen = pyte.Screen(columns, rows)
         self._stream = pyte.Stream(self._screen)
         self.output = Vt100_Output(
@@ -94,6 +95,7 @@ class Pilot:
         self._size = Size(rows=rows, columns=columns)
         self.raw()
         self._screen.resize(rows, columns)
+        self._lines = []
         self.terminal.app._on_resize()
 
     # --- Looking ------------------------------------------------------------------------------
@@ -101,14 +103,17 @@ class Pilot:
     def raw(self) -> str:
         """All that was ever written."""
         written = self._sink.getvalue()
-        self._stream.feed(written[self._read :])
-        self._read = len(written)
+        if len(written) > self._read:
+            self._stream.feed(written[self._read :])
+            self._read = len(written)
+            self._lines = []
         return written
 
     def lines(self) -> list[str]:
         """The rows of the screen, without blanks at their ends."""
         self.raw()
-        return [row.rstrip() for row in self._screen.display]
+        self._lines = self._lines or [row.rstrip() for row in self._screen.display]
+        return list(self._lines)
 
     def text(self) -> str:
         """The whole screen."""
@@ -183,8 +188,8 @@ def play(
     fake: FakeMessenger,
     script: Script,
     *,
-    columns: int = 120,
-    rows: int = 40,
+    columns: int = 100,
+    rows: int = 30,
     theme: str | None = None,
     vi: bool = False,
 ) -> Pilot:

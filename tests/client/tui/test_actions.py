@@ -80,6 +80,40 @@ def test_join_opens_the_room_and_leave_says_what_stays() -> None:
     play(fake, script)
 
 
+def test_a_room_that_was_joined_late_does_not_come_under_ones_fingers() -> None:
+    fake = a_fake()
+    fake.held = []
+
+    async def script(p: Pilot) -> None:
+        p.enter("/join #party")
+        p.press("alt-1")
+        await p.shows("@bob encrypted>")
+        p.type("my passphrase is")
+        await p.shows("my passphrase is")
+        fake.answer()
+        await p.shows("You are a member of #party now. Alt-G goes there.")
+        p.enter(" secret")
+        await p.until(lambda: fake.called("send"))
+        assert fake.called("send") == [("send", "bob", "my passphrase is secret")]
+        assert not fake.called("post")
+
+    play(fake, script)
+
+
+def test_what_is_typed_in_a_room_that_one_left_is_not_sent() -> None:
+    fake = a_fake()
+    fake.enters("#dev", joined=False)
+
+    async def script(p: Pilot) -> None:
+        p.press("alt-4")
+        await p.shows("#dev PUBLIC, not a member>")
+        p.enter("anyone here?")
+        await p.shows("Not sent: you are not a member of #dev. /join #dev")
+        assert not fake.called("post")
+
+    play(fake, script)
+
+
 def test_leave_and_who_need_a_room() -> None:
     async def script(p: Pilot) -> None:
         p.press("alt-1")
@@ -167,6 +201,23 @@ def test_verify_shows_the_number_and_only_y_agrees() -> None:
         p.type("y")
         await p.shows("carol is verified.", "= carol")
         assert fake.called("verify") == [("verify", "carol", number_of("carol"))]
+
+    play(fake, script)
+
+
+def test_verify_of_a_stranger_asks_nothing_while_one_types_on() -> None:
+    fake = a_fake()
+    fake.held = []
+
+    async def script(p: Pilot) -> None:
+        p.enter("/verify newbie")
+        p.type("yes")
+        await p.shows("#lobby PUBLIC> yes")
+        fake.answer()
+        await p.shows("newbie's key is known now: /verify newbie shows the number.")
+        p.type(", yes")
+        await p.shows("#lobby PUBLIC> yes, yes")
+        assert not fake.called("verify")
 
     play(fake, script)
 
@@ -315,7 +366,7 @@ def test_the_link_and_its_next_try() -> None:
     async def script(p: Pilot) -> None:
         await p.shows("online 23 ms  TLS 1.3")
         fake.connects(ConnectionState.OFFLINE, "connection refused", 8.4)
-        await p.shows("offline: connection refused, next try in 8 s")
+        await p.shows("offline, next try in 8 s: connection refused")
         assert "TLS" not in p.lines()[0]
         await p.shows("next try in 7 s")
         p.enter("/reconnect")

@@ -7,7 +7,7 @@ import pytest
 from prompt_toolkit.input import PipeInput, create_pipe_input
 
 from saltline.client.model import ExitCode, Refused
-from saltline.client.tui.app import run_screen
+from saltline.client.tui.app import Terminal, run_screen
 from tests.client.tui.fake_messenger import FakeMessenger
 from tests.client.tui.pilot import Pilot, a_fake, play
 
@@ -121,6 +121,34 @@ def test_events_after_the_end_do_no_harm() -> None:
     play(fake, script)
     fake.callbacks.extend(late)  # type: ignore[arg-type]
     fake.arrives("#lobby", "bob", "too late")
+
+
+def test_events_before_the_first_frame_are_not_lost() -> None:
+    fake = a_fake()
+
+    async def run() -> Pilot:
+        pilot = Pilot(fake, 100, 30)
+        with create_pipe_input() as pipe:
+            terminal = pilot.terminal = Terminal(fake, source=pipe, output=pilot.output)
+            fake.arrives("@bob", "bob", "early")
+            showing = asyncio.create_task(terminal.run())
+            await pilot.until(lambda: pilot.frames, "the first frame")
+            fake.arrives("#lobby", "bob", "and then")
+            await pilot.shows("and then")
+            terminal.quit()
+            await showing
+        return pilot
+
+    assert "1 unread" in asyncio.run(run()).raw()
+
+
+def test_a_dumb_terminal_is_told_what_to_use(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    with create_pipe_input() as pipe:
+        assert run_screen(a_fake(), source=pipe) is ExitCode.USAGE
+    assert "TERM=dumb" in capsys.readouterr().err
 
 
 def test_events_come_from_another_thread() -> None:

@@ -111,6 +111,18 @@ def test_the_input_history_belongs_to_its_conversation() -> None:
     play(fake, script)
 
 
+def test_what_ctrl_c_cleared_comes_back_with_up() -> None:
+    async def script(p: Pilot) -> None:
+        p.type("a long thought")
+        await p.shows("a long thought")
+        p.press("ctrl-c")
+        await p.hides("a long thought")
+        p.press("up")
+        await p.shows("#lobby PUBLIC> a long thought")
+
+    play(a_fake(), script)
+
+
 def test_leaving_with_a_draft_asks_first() -> None:
     fake = a_fake()
 
