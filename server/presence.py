@@ -14,25 +14,27 @@ from saltline.server.switchboard import Switchboard
 class LiveRoom:
     """A room with at least one connected member."""
 
-    __slots__ = ("_recipients", "accounts", "last", "last_frame", "members", "name")
+    __slots__ = ("_recipients", "accounts", "has_slow", "last", "last_frame", "members", "name")
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.members = 0  # connected or not
         self.last = 0
-        self.last_frame = b""  # the newest entry, for those who were too slow for it
+        self.has_slow = False  # a connection that is too slow for entries now
+        self.last_frame = b""  # the newest entry, for those who were
         self.accounts: dict[int, Account] = {}  # of connected members
         self._recipients: list[int] | None = None
 
     def recipients(self) -> list[int]:
         """The connections that an entry goes to now. The same list until that changes."""
         if self._recipients is None:
-            self._recipients = [
-                connection.number
+            connections = [
+                connection
                 for account in self.accounts.values()
                 for connection in account.connections
-                if not connection.is_congested
             ]
+            self._recipients = [each.number for each in connections if not each.is_congested]
+            self.has_slow = len(self._recipients) < len(connections)
         return self._recipients
 
     def changed(self) -> None:

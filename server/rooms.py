@@ -119,8 +119,9 @@ class Rooms:
         )
         room.last = number
         room.members = members
-        room.last_frame = frame = encode_frame(encode_message(message))
+        frame = encode_frame(encode_message(message))
         recipients = room.recipients()
+        room.last_frame = frame if room.has_slow else b""  # not 64 KiB a room for nobody
         if recipients:
             self.pushed += len(recipients)
             self._desk.add(Broadcast(recipients, frame))

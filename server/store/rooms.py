@@ -22,7 +22,8 @@ from saltline.server.store.interface import (
 from saltline.server.store.refusal import Refusal
 from saltline.server.store.schema import NUMBER_BITS, NUMBER_MASK
 
-_CACHED_MAX = 10_000
+# Rooms and members together that are kept in memory: some 100 bytes each.
+_CACHED_MAX = 1_000_000
 # What the fields around an entry's signed bytes take on the wire, with slack.
 _ENTRY_OVERHEAD_BYTES = 200
 
@@ -46,6 +47,7 @@ class Rooms:
         self._execute = database.execute
         self._executemany = database.executemany
         self._by_name: dict[str, _Room] = {}
+        self._cached = 0
         self._changed: dict[int, _Room] = {}
         self._added: list[tuple[int, int, int, int, bytes, bytes, bytes, bytes]] = []
         self._added_ids: dict[tuple[int, int, bytes], int] = {}
@@ -193,6 +195,7 @@ class Rooms:
     def forget(self) -> None:
         """The transaction was rolled back: only the disk knows."""
         self._by_name = {}
+        self._cached = 0
         self._changed = {}
         self._added = []
         self._added_ids = {}
@@ -203,7 +206,7 @@ class Rooms:
         room = self._by_name.get(name)
         if room is not None:
             return room
-        if len(self._by_name) >= _CACHED_MAX:
+        if self._cached >= _CACHED_MAX:
             self.flush()
             self.forget()
         row = self._execute(
@@ -213,6 +216,7 @@ class Rooms:
             return None
         rows = self._execute("SELECT account FROM member WHERE room = ?", (row[0],))
         room = self._by_name[name] = _Room(row[0], row[1], row[2], {account for (account,) in rows})
+        self._cached += 1 + len(room.members)
         return room
 
     def _load(self, name: str) -> _Room:
