@@ -7,9 +7,11 @@ from typing import Final
 from saltline.client.control import ControlServer
 from saltline.client.headless import Options
 from saltline.client.messenger import Client
-from saltline.client.model import Refused
+from saltline.client.model import ExitCode, Refused
+from saltline.client.output import say
 from saltline.client.profile import Busy, Profile, harden_process
 from saltline.client.service import Service
+from saltline.client.setup_steps import ProfileSetup, resume
 from saltline.client.terminal import ask_key
 
 # A short command ends by itself; whatever else owns the profile goes on.
@@ -25,7 +27,10 @@ def run(options: Options) -> int:
     profile = Profile(options.folder, create=True)
     _acquire(profile)
     try:
-        with _client(profile, options) as client:
+        client = _client(profile, options)
+        if client is None:
+            return ExitCode.USAGE
+        with client:
             return _show(profile, client)
     finally:
         profile.release()
@@ -43,13 +48,35 @@ def _acquire(profile: Profile) -> None:
             time.sleep(_RETRY_S)
 
 
-def _client(profile: Profile, options: Options) -> Client:
+def _client(profile: Profile, options: Options) -> Client | None:
+    """The client of a profile with an account; None if the person left the set-up."""
+    if not profile.is_set_up:
+        return _set_up(profile)
     client = Client.open(profile, ask_key(profile, options.passphrase_file))
-    account = client.account
-    if account is None or not account.registered:
+    try:
+        account = client.account
+        if account is not None and account.registered:
+            return client
+        if account is not None and account.identity:
+            say(f"Finishing the registration of {account.username} …")
+            resume(client)
+            return client
+    except BaseException:
         client.close()
-        raise Refused("This profile has no account yet. Make one with: saltline register")
-    return client
+        raise
+    client.close()
+    profile.discard_set_up()  # a set-up that ended before there were keys
+    return _set_up(profile)
+
+
+def _set_up(profile: Profile) -> Client | None:
+    from saltline.client.tui.setup import run_setup
+
+    steps = ProfileSetup(profile)
+    try:
+        return steps.take() if run_setup(steps) else None
+    finally:
+        steps.close()
 
 
 def _show(profile: Profile, client: Client) -> int:

@@ -23,12 +23,18 @@ class ExitCode(IntEnum):
 
 
 class Refused(Exception):
-    """Something was asked that is not done. The text is the sentence that a person reads."""
+    """Something was asked that is not done. The text is the sentence that a person reads.
 
-    def __init__(self, sentence: str, code: ExitCode = ExitCode.USAGE) -> None:
+    `relay_code` is the ErrorCode that the relay gave, or "".
+    """
+
+    def __init__(
+        self, sentence: str, code: ExitCode = ExitCode.USAGE, relay_code: str = ""
+    ) -> None:
         super().__init__(sentence)
         self.sentence = sentence
         self.code = code
+        self.relay_code = relay_code
 
 
 class Trust(StrEnum):
