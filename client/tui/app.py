@@ -45,7 +45,7 @@ HISTORIES_MAX: Final = 200
 
 
 class Terminal:
-    """The terminal's side of a screen: input, layout, loop. Implements `screen.Shell`."""
+    """The terminal's side of a screen: input, layout, loop. Implements `state.Shell`."""
 
     def __init__(
         self,

@@ -1,6 +1,6 @@
 """What the screen does: one conversation at a time, and what is typed there.
 
-Everything here runs on the screen's loop. The terminal is behind `Shell`.
+Everything here runs on the screen's loop. The terminal is behind `state.Shell`.
 """
 
 import time
@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future
 from datetime import tzinfo
 from functools import partial
-from typing import Final, Protocol, TypeVar
+from typing import Final, TypeVar
 
 from saltline.client.model import ConnectionState, Line, Messenger, Refused
 from saltline.client.tui import panes
@@ -17,7 +17,7 @@ from saltline.client.tui.commands import Call, Say, Wrong, looks_private, parse
 from saltline.client.tui.format import Formatter, Row
 from saltline.client.tui.handover import Changes
 from saltline.client.tui.prompt import Paste, clean_surrogates
-from saltline.client.tui.state import Draft, Hits, Level, Pane, Question, ViewState
+from saltline.client.tui.state import Draft, Hits, Level, Pane, Question, Shell, ViewState
 from saltline.client.tui.timeline import TimelineView
 from saltline.client.tui.wrap import shown
 from saltline.protocol.names import LOBBY
@@ -28,43 +28,6 @@ SEARCH_LIMIT: Final = 200
 PANE_ROWS_MAX: Final = 1_000_000  # further than any pane; drawing it stops at its end
 # Lines that come in quick succession are marked read, and receipted, together.
 MARK_READ_DELAY_S: Final = 0.2
-
-
-class Shell(Protocol):
-    """What the screen needs from the terminal's side."""
-
-    def redraw(self) -> None:
-        """Draw a frame soon."""
-
-    def soon(self, function: Callable[[], None]) -> None:
-        """Run `function` on the screen's loop; from any thread."""
-
-    def after(self, delay_s: float, function: Callable[[], None]) -> None:
-        """Run `function` on the screen's loop when the delay is over."""
-
-    def aside(self, work: Callable[[], None]) -> None:
-        """Run `work`, which may wait for the disk, outside the loop; say what it refuses."""
-
-    def draft(self) -> Draft:
-        """What stands in the input."""
-
-    def set_draft(self, conversation: str, draft: Draft) -> None:
-        """Put it there, with that conversation's input history."""
-
-    def remember(self, conversation: str, text: str) -> None:
-        """Add to a conversation's input history."""
-
-    def insert(self, text: str) -> None:
-        """Put text in at the cursor."""
-
-    def set_theme(self, name: str) -> None:
-        """Change the colours."""
-
-    def draws_unicode(self) -> bool:
-        """Whether the terminal's encoding has block characters."""
-
-    def quit(self) -> None:
-        """Leave the screen."""
 
 
 class Screen:

@@ -140,7 +140,7 @@ class _Dialogue:
 
     def _make_keys(self) -> None:
         self._repeat(self._steps.make_keys)
-        self.tell("Your keys were made on this computer. The private halves never leave it.")
+        self.tell("Your keys are made on this computer, and the private halves never leave it.")
 
     def _confirmed(self, relay: RelaySeen) -> RelaySeen:
         """Make sure that the relay is the one that was meant."""

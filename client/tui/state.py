@@ -4,7 +4,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final
+from typing import Final, Protocol
 
 from saltline.client.model import (
     ConnectionChanged,
@@ -90,6 +90,43 @@ class Hits:
     query: str
     lines: list[Line] = field(repr=False)
     position: int = -1
+
+
+class Shell(Protocol):
+    """What the screen needs from the terminal's side."""
+
+    def redraw(self) -> None:
+        """Draw a frame soon."""
+
+    def soon(self, function: Callable[[], None]) -> None:
+        """Run `function` on the screen's loop; from any thread."""
+
+    def after(self, delay_s: float, function: Callable[[], None]) -> None:
+        """Run `function` on the screen's loop when the delay is over."""
+
+    def aside(self, work: Callable[[], None]) -> None:
+        """Run `work`, which may wait for the disk, outside the loop; say what it refuses."""
+
+    def draft(self) -> Draft:
+        """What stands in the input."""
+
+    def set_draft(self, conversation: str, draft: Draft) -> None:
+        """Put it there, with that conversation's input history."""
+
+    def remember(self, conversation: str, text: str) -> None:
+        """Add to a conversation's input history."""
+
+    def insert(self, text: str) -> None:
+        """Put text in at the cursor."""
+
+    def set_theme(self, name: str) -> None:
+        """Change the colours."""
+
+    def draws_unicode(self) -> bool:
+        """Whether the terminal's encoding has block characters."""
+
+    def quit(self) -> None:
+        """Leave the screen."""
 
 
 _NO_SUMMARY: Final = ConversationSummary(

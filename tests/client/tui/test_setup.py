@@ -72,7 +72,7 @@ def test_from_nothing_to_an_account() -> None:
         "-- Relay --",
         "-- Name --",
         "-- Passphrase --",
-        "Your keys were made on this computer.",
+        "Your keys are made on this computer",
         "-- Certificate --",
         "5f3a 5f3a 5f3a 5f3a",
         "-- Registration --",
