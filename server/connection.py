@@ -100,11 +100,6 @@ class Connection:
         mask = READ if self.write_wants_read or self.may_read else 0
         return mask | WRITE if self.write_wants_write or self.read_wants_write else mask
 
-    def queue(self, frame: bytes) -> None:
-        """Append to the output."""
-        self.output.append(frame)
-        self.queued_bytes += len(frame)
-
     def take_waiting(self, most: int) -> list[bytes]:
         """The oldest bodies for the core."""
         waiting = self.waiting

@@ -139,7 +139,7 @@ class ScriptedCore(RelayCore):
             else:
                 frame = encode_frame(b"stored %d" % token)
                 effects.append(Send(self.tokens.pop(token), frame))
-        return effects
+        return effects + self._farewell()
 
     def tick(self, now_ms: int) -> list[Effect]:
         self.ticks += 1
@@ -153,6 +153,11 @@ class ScriptedCore(RelayCore):
 
     def stop(self, now_ms: int) -> list[Effect]:
         self.is_stopping = True
+        return self._farewell()
+
+    def _farewell(self) -> list[Effect]:
+        if not self.is_stopping or self.tokens:
+            return []
         return [Close(connection, "stopping") for connection in self.open]
 
     @property

@@ -200,7 +200,7 @@ def raw(relay: Relay) -> socket.socket:
 def read_line(sock: socket.socket) -> dict[str, object]:
     line = b""
     while not line.endswith(b"\n"):
-        data = sock.recv(4096)
+        data = sock.recv(1)  # the next line stays where it is
         assert data, "closed"
         line += data
     answer = json.loads(line)

@@ -1,9 +1,5 @@
 """A whole relay in this process: real core, real store, real TLS."""
 
-import os
-import shutil
-import socket
-import stat
 import threading
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
@@ -19,7 +15,6 @@ from saltline.protocol.names import RelayAddress
 from saltline.protocol.to_client import CaughtUp, Challenge, Error, Pong
 from saltline.protocol.to_relay import Ping
 from saltline.server.config import Config, Deadlines
-from saltline.server.data_folder import LOG_KEY_FILE
 from saltline.server.errors import UsageError
 from saltline.server.relay import Relay
 from saltline.server.settings import Registration, Settings
@@ -243,6 +238,9 @@ def test_stop_answers_what_was_begun(tmp_path: Path) -> None:
         stopping.start()
         wait_until(lambda: relay.core.is_stopping)
         relay.store.may_run.set()
+        assert ada.receive() == b"stored 1"
+        assert ada.is_closed_by_relay()
+        ada.sock.close()
         stopping.join(TIMEOUT_S)
         assert not stopping.is_alive()
         assert relay.store.is_closed
@@ -305,77 +303,7 @@ def test_a_fault_in_the_core_stops_the_relay_without_its_secrets(
         assert "secret" not in caplog.text
 
 
-# --- the data folder ------------------------------------------------------------------------------
-
-
-def test_the_data_folder_is_private(relay: Relay) -> None:
-    folder = relay.config.data
-    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
-    secret = {"certificate.key", LOG_KEY_FILE, "admin.sock", "relay.db"}
-    modes = {name: stat.S_IMODE((folder / name).stat().st_mode) for name in secret}
-    assert modes == dict.fromkeys(secret, 0o600)
-
-
-def test_one_relay_a_folder(relay: Relay) -> None:
-    with pytest.raises(UsageError, match=rf"Another relay \(process {os.getpid()}\) runs on"):
-        Relay(relay.config).start()
-    with connect(relay) as stranger:
-        stranger.greet()
-
-
-def refusal(config: Config) -> str:
-    descriptors, threads = open_descriptors(), threading.active_count()
-    with pytest.raises(UsageError) as refused:
-        Relay(config).start()
-    assert (open_descriptors(), threading.active_count()) == (descriptors, threads)
-    return str(refused.value)
-
-
-def test_a_start_that_fails_undoes_itself_and_says_why(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as other:
-        taken = RelayAddress("127.0.0.1", other.getsockname()[1])
-        in_use = Config(listen=taken, data=tmp_path / "data")
-        assert "is in use by another program" in refusal(in_use)
-
-    (tmp_path / "file").write_text("x")
-    assert refusal(Config(data=tmp_path / "file")).endswith("File exists.")
-    assert refusal(Config(data=tmp_path / "file" / "below")).endswith("File exists.")
-
-    shared = tmp_path / "shared"
-    shared.mkdir(mode=0o755)
-    (shared / "letter.txt").write_text("x")
-    assert refusal(Config(data=shared)).startswith(f"The data folder {shared} is open to others")
-    assert (shared / "letter.txt").exists()
-
-
-def test_an_empty_folder_is_made_private(tmp_path: Path) -> None:
-    folder = tmp_path / "data"
-    folder.mkdir(mode=0o755)
-    with Relay(config_in(tmp_path)):
-        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
-
-
-def test_a_lost_log_key_is_not_replaced_in_silence(tmp_path: Path) -> None:
-    config = config_in(tmp_path)
-    with Relay(config):
-        pass
-    (config.data / LOG_KEY_FILE).rename(tmp_path / "kept")
-    assert "log.key is missing" in refusal(config)
-    (config.data / LOG_KEY_FILE).write_bytes(b"short")
-    assert "is damaged: 32 bytes are expected" in refusal(config)
-    (config.data / LOG_KEY_FILE).write_bytes(bytes(32))
-    assert "belongs to another log key" in refusal(config)
-    shutil.copy(tmp_path / "kept", config.data / LOG_KEY_FILE)
-    with Relay(config) as relay, connect(relay) as stranger:
-        stranger.greet()
-
-
-def test_a_database_that_is_none_is_said(tmp_path: Path) -> None:
-    config = config_in(tmp_path)
-    with Relay(config):
-        pass
-    (config.data / "relay.db").write_bytes(b"no database at all" * 1000)
-    assert "is not a relay's database" in refusal(config)
+# --- what users are told --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

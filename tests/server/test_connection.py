@@ -1,0 +1,109 @@
+"""What a connection does with each answer that TLS may give, on a socket that gives them all."""
+
+import ssl
+from typing import cast
+
+import pytest
+
+from saltline.server.connection import READ, WRITE, WRITE_BYTES, Connection, PeerGone
+
+
+class Tls:
+    """Answers `send` and `recv` as it is told; remembers what was sent."""
+
+    def __init__(self, *answers: int | bytes | Exception) -> None:
+        self.answers = list(answers)
+        self.offered: list[bytes] = []
+        self.sent = b""
+
+    def send(self, data: bytes) -> int:
+        self.offered.append(bytes(data))
+        answer = self.answers.pop(0) if self.answers else len(data)
+        if isinstance(answer, Exception):
+            raise answer
+        assert isinstance(answer, int)
+        self.sent += bytes(data[:answer])
+        return answer
+
+    def recv(self, _size: int) -> bytes:
+        answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        assert isinstance(answer, bytes)
+        return answer
+
+
+def connection_on(tls: Tls, *frames: bytes) -> Connection:
+    connection = Connection(1, cast(ssl.SSLSocket, tls), "192.0.2.1")
+    for frame in frames:
+        connection.output.append(frame)
+        connection.queued_bytes += len(frame)
+    return connection
+
+
+def test_all_that_waits_leaves_in_one_write() -> None:
+    tls = Tls()
+    connection = connection_on(tls, b"one", b"two", b"three")
+    assert connection.write() == 1
+    assert tls.offered == [b"onetwothree"]
+    assert connection.queued_bytes == 0 and not connection.is_blocked
+
+
+def test_of_a_part_the_rest_is_sent_before_anything_else() -> None:
+    tls = Tls(2, 1)
+    connection = connection_on(tls, b"abcdef")
+    connection.output.append(b"gh")
+    connection.queued_bytes += 2
+    connection.write()
+    assert tls.sent == b"abcdefgh"
+    assert connection.queued_bytes == 0
+
+
+def test_what_tls_refused_is_offered_again_unchanged() -> None:
+    """OpenSSL wants the same bytes again (SSL_write(3), "bad write retry")."""
+    tls = Tls(ssl.SSLWantWriteError(), ssl.SSLWantReadError())
+    connection = connection_on(tls, b"abc")
+    connection.write()
+    assert connection.is_blocked and connection.wanted_mask == READ | WRITE
+    connection.output.append(b"def")
+    connection.queued_bytes += 3
+    connection.write()
+    assert connection.is_blocked and connection.wanted_mask == READ
+    connection.write()
+    assert tls.offered == [b"abc", b"abc", b"abc", b"def"]
+    assert connection.queued_bytes == 0 and not connection.is_blocked
+
+
+def test_a_wish_to_read_is_watched_for_even_when_nothing_is_to_be_read() -> None:
+    connection = connection_on(Tls(ssl.SSLWantReadError()), b"abc")
+    connection.is_paused = True
+    assert connection.wanted_mask == 0
+    connection.write()
+    assert connection.wanted_mask == READ
+
+
+def test_reading_that_wants_to_write_waits_for_that() -> None:
+    connection = connection_on(Tls(ssl.SSLWantWriteError(), b"data"))
+    assert connection.read() is None
+    assert connection.wanted_mask == READ | WRITE
+    assert connection.read() == b"data"
+    assert connection.wanted_mask == READ
+
+
+def test_a_long_queue_is_shared_out_over_turns() -> None:
+    tls = Tls()
+    connection = connection_on(tls, *[bytes(WRITE_BYTES)] * 100)
+    assert connection.write() == 16
+    assert connection.queued_bytes == 84 * WRITE_BYTES and not connection.is_blocked
+
+
+@pytest.mark.parametrize("end", [b"", ConnectionResetError(), ssl.SSLEOFError(), ssl.SSLError()])
+def test_each_end_is_an_end(end: bytes | Exception) -> None:
+    with pytest.raises(PeerGone):
+        connection_on(Tls(end)).read()
+
+
+@pytest.mark.parametrize("end", [BrokenPipeError(), ssl.SSLError()])
+def test_each_failed_write_is_an_end(end: Exception) -> None:
+    with pytest.raises(PeerGone):
+        connection_on(Tls(end), b"abc").write()
