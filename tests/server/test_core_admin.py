@@ -26,20 +26,13 @@ from saltline.server.administration import (
 )
 from tests.server.person import Person
 from tests.server.relay_harness import DAY_MS, START_MS, MemoryRelay
-
-
-def joined(relay: MemoryRelay, *names: str) -> list[Person]:
-    people = [Person(relay, name) for name in names]
-    for person in people:
-        person.register()
-        person.take()
-    return people
+from tests.server.scenes import count_rows, registered
 
 
 def test_users_are_listed_by_name() -> None:
     relay = MemoryRelay()
-    bob, ada = joined(relay, "bob", "ada")
-    joined(relay, "gone")
+    bob, ada = registered(relay, "bob", "ada")
+    registered(relay, "gone")
     relay.admin(RemoveUser("gone"))
     ada.join("#lobby")
     bob.connection.cut()
@@ -55,7 +48,7 @@ def test_users_are_listed_by_name() -> None:
 
 def test_stats_count_what_is_stored_and_who_is_connected() -> None:
     relay = MemoryRelay()
-    ada, bob = joined(relay, "ada", "bob")
+    ada, bob = registered(relay, "ada", "bob")
     relay.connect()
     ada.join("#lobby")
     ada.submit(bob, b"12345")
@@ -94,16 +87,16 @@ def test_codes_are_random_readable_and_shown_once() -> None:
 )
 def test_codes_that_are_good_for_nothing_are_not_made(request_: AdminRequest) -> None:
     relay = MemoryRelay()
-    joined(relay, "ada")
+    registered(relay, "ada")
     refused = relay.admin(request_)
     assert isinstance(refused, Refused)
     assert refused.code == ErrorCode.BAD_INVITE
-    assert relay.database._database.execute("SELECT count(*) FROM code").get == 0
+    assert count_rows(relay, "code") == 0
 
 
 def test_a_removed_account_is_closed_for_good(tmp_path: Path) -> None:
     relay = MemoryRelay(tmp_path / "relay.db")
-    ada, bob = joined(relay, "ada", "bob")
+    ada, bob = registered(relay, "ada", "bob")
     ada.submit(bob, b"waits for bob")
     bob.take()
     assert relay.admin(RemoveUser("bob")) == Removed("bob", 1)
@@ -125,12 +118,12 @@ def test_a_removed_account_is_closed_for_good(tmp_path: Path) -> None:
         again.connect()
         again.connection.send(again.registration(again.entry()))
         assert again.connection.take_one(Error).code == ErrorCode.NAME_TAKEN
-    assert relay.database._database.execute("SELECT count(*) FROM envelope").get == 0
+    assert count_rows(relay, "envelope") == 0
 
 
 def test_who_is_not_there_cannot_be_removed() -> None:
     relay = MemoryRelay()
-    joined(relay, "ada")
+    registered(relay, "ada")
     relay.admin(RemoveUser("ada"))
     for name in ("nobody-here", "ada"):
         for request in (RemoveUser(name), ResetUser(name, relay.now_ms + DAY_MS)):
@@ -141,18 +134,18 @@ def test_who_is_not_there_cannot_be_removed() -> None:
 
 def test_two_removals_in_one_group_are_one() -> None:
     relay = MemoryRelay()
-    joined(relay, "ada")
+    registered(relay, "ada")
     relay.hold()
     first, second = relay.ask(RemoveUser("ada")), relay.ask(RemoveUser("ada"))
     relay.release()
     assert relay.answers[first] == Removed("ada", 1)
     assert isinstance(relay.answers[second], Refused)
-    assert relay.database._database.execute("SELECT count(*) FROM log").get == 2
+    assert count_rows(relay, "log") == 2
 
 
 def test_the_relay_serves_on_while_the_admin_asks() -> None:
     relay = MemoryRelay()
-    ada, bob = joined(relay, "ada", "bob")
+    ada, bob = registered(relay, "ada", "bob")
     relay.hold()
     tickets = [relay.ask(request) for request in (ListUsers(), ListRooms(), ReadStats())]
     ada.submit(bob, b"meanwhile")

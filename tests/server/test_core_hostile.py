@@ -16,6 +16,7 @@ from saltline.server.effects import ERROR
 from saltline.server.settings import Settings
 from tests.server.person import HELLO, Person
 from tests.server.relay_harness import MemoryConnection, MemoryRelay
+from tests.server.scenes import count_rows
 
 NAMES = st.sampled_from(["ada", "bob", "eve", "admin", "nobody-here", "", "ADA", "a\0b", "é" * 16])
 ROOMS = st.sampled_from(["#lobby", "#garden", "lobby", "#", "", "#no\nroom"])
@@ -129,7 +130,7 @@ for each in (ADA, BOB):
     each.take()
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(body=bodies(), greeted=st.booleans())
 def test_any_bytes_of_a_stranger_are_answered_with_an_error(body: bytes, greeted: bool) -> None:
     stranger = RELAY.connect()
@@ -142,7 +143,7 @@ def test_any_bytes_of_a_stranger_are_answered_with_an_error(body: bytes, greeted
     assert mistakes(RELAY) == []
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(body=bodies())
 def test_any_bytes_of_a_user_are_answered_with_an_error(body: bytes) -> None:
     if not ADA.connection.is_open:
@@ -154,7 +155,7 @@ def test_any_bytes_of_a_user_are_answered_with_an_error(body: bytes) -> None:
     assert mistakes(RELAY) == []
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_any_messages_of_a_stranger_let_nobody_in(data: st.DataObject) -> None:
     stranger = RELAY.connect(data.draw(st.sampled_from(["192.0.2.9", "2001:db8::9"])))
@@ -169,7 +170,7 @@ def test_any_messages_of_a_stranger_let_nobody_in(data: st.DataObject) -> None:
     assert mistakes(RELAY) == []
 
 
-@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_any_messages_of_a_user_are_each_answered_once(data: st.DataObject) -> None:
     if not ADA.connection.is_open:
@@ -198,7 +199,7 @@ def schedules(draw: st.DrawFn) -> list[tuple[str, int]]:
     )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(schedule=schedules(), window=st.integers(1, 5))
 def test_mail_comes_once_a_connection_in_order_and_is_never_lost(
     schedule: list[tuple[str, int]], window: int
@@ -262,5 +263,5 @@ def test_mail_comes_once_a_connection_in_order_and_is_never_lost(
     assert [envelope.rstrip(b".") for _, envelope in sorted(stored.items())] == [
         b"%d" % number for number in range(1, sent + 1)
     ]
-    assert relay.database._database.execute("SELECT count(*) FROM envelope").get == 0
+    assert count_rows(relay, "envelope") == 0
     assert mistakes(relay) == []

@@ -10,22 +10,15 @@ from saltline.crypto.bundles import Bundle, Prekey, PrekeyKind
 from saltline.crypto.keys import PrekeyPair
 from saltline.crypto.signatures import Identity
 from saltline.protocol.errors import ErrorCode
-from saltline.protocol.to_client import AccountPage, Claimed, Error, LookedUp, Published, Welcome
+from saltline.protocol.to_client import AccountPage, Claimed, LookedUp, Published, Welcome
 from saltline.protocol.to_relay import Claim, Lookup, LookupName, Publish
 from saltline.server.settings import Settings
 from tests.server.person import Person
 from tests.server.relay_harness import DAY_MS, MemoryRelay
+from tests.server.scenes import count_rows, refused, registered
 
 SIGNED, ONE_TIME = PrekeyKind.SIGNED, PrekeyKind.ONE_TIME
 LAST_RESORT, ONE_TIME_KEM = PrekeyKind.LAST_RESORT_KEM, PrekeyKind.ONE_TIME_KEM
-
-
-def joined(relay: MemoryRelay, *names: str) -> list[Person]:
-    people = [Person(relay, name) for name in names]
-    for person in people:
-        person.register()
-        person.take()
-    return people
 
 
 def publish(person: Person, *pairs: PrekeyPair) -> Published:
@@ -61,20 +54,12 @@ def claim(person: Person, other: Person) -> Bundle:
     return bundle
 
 
-def refused(person: Person, request: Publish | Claim) -> Error:
-    person.connection.send(request)
-    error = person.connection.take_one(Error)
-    assert error.id == request.id
-    assert person.connection.is_open
-    return error
-
-
 # --- claiming ------------------------------------------------------------------------------------
 
 
 def test_a_claim_gives_the_bundle_as_its_owner_made_it() -> None:
     relay = MemoryRelay()
-    ada, bob = joined(relay, "ada", "bob")
+    ada, bob = registered(relay, "ada", "bob")
     publish_all(bob)
     bundle = claim(ada, bob)
     assert bundle.signed_prekey == bob.prekeys[SIGNED, 1].public
@@ -84,7 +69,7 @@ def test_a_claim_gives_the_bundle_as_its_owner_made_it() -> None:
 
 def test_each_one_time_prekey_is_handed_out_once_and_then_the_last_resort() -> None:
     relay = MemoryRelay()
-    ada, bob = joined(relay, "ada", "bob")
+    ada, bob = registered(relay, "ada", "bob")
     publish_all(bob, one_time=2)
     bundles = [claim(ada, bob) for _ in range(4)]
     one_time = [bundle.one_time_prekey and bundle.one_time_prekey.id for bundle in bundles]
@@ -99,7 +84,7 @@ def test_each_one_time_prekey_is_handed_out_once_and_then_the_last_resort() -> N
 
 def test_two_claims_in_one_group_share_no_one_time_prekey() -> None:
     relay = MemoryRelay()
-    ada, bob, eve = joined(relay, "ada", "bob", "eve")
+    ada, bob, eve = registered(relay, "ada", "bob", "eve")
     publish_all(bob)
     relay.hold()
     ada.connection.send(Claim(1, "bob", 1))
@@ -114,7 +99,7 @@ def test_two_claims_in_one_group_share_no_one_time_prekey() -> None:
 
 def test_a_claimed_prekey_stays_claimed_after_a_crash(tmp_path: Path) -> None:
     relay = MemoryRelay(tmp_path / "relay.db")
-    ada, bob = joined(relay, "ada", "bob")
+    ada, bob = registered(relay, "ada", "bob")
     publish_all(bob)
     claim(ada, bob)
     relay.crash()
@@ -127,7 +112,7 @@ def test_a_claimed_prekey_stays_claimed_after_a_crash(tmp_path: Path) -> None:
 
 def test_one_claimant_cannot_drain_the_one_time_prekeys_of_a_device() -> None:
     relay = MemoryRelay()
-    ada, bob, eve = joined(relay, "ada", "bob", "eve")
+    ada, bob, eve = registered(relay, "ada", "bob", "eve")
     publish_all(bob, one_time=12)
     bundles = [claim(eve, bob) for _ in range(12)]
     assert sum(bundle.one_time_prekey is not None for bundle in bundles) == 10
@@ -142,7 +127,7 @@ def test_one_claimant_cannot_drain_the_one_time_prekeys_of_a_device() -> None:
 
 def test_a_burst_of_claims_is_counted_before_it_is_answered() -> None:
     relay = MemoryRelay(settings=Settings(claims_per_day_and_target=1))
-    bob, eve = joined(relay, "bob", "eve")
+    bob, eve = registered(relay, "bob", "eve")
     publish_all(bob)
     relay.hold()
     eve.connection.send(Claim(1, "bob", 1), Claim(2, "bob", 1))
@@ -156,7 +141,7 @@ def test_a_burst_of_claims_is_counted_before_it_is_answered() -> None:
 
 def test_a_claim_that_was_refused_is_not_counted() -> None:
     relay = MemoryRelay(settings=Settings(claims_per_day_and_target=1))
-    ada, bob = joined(relay, "ada", "bob")
+    ada, bob = registered(relay, "ada", "bob")
     assert refused(ada, Claim(1, "bob", 1)).code == ErrorCode.NO_PREKEYS
     publish_all(bob)
     assert claim(ada, bob).one_time_prekey is not None
@@ -164,7 +149,7 @@ def test_a_claim_that_was_refused_is_not_counted() -> None:
 
 def test_who_and_what_is_not_there_cannot_be_claimed() -> None:
     relay = MemoryRelay()
-    ada, _ = joined(relay, "ada", "bob")
+    ada, _ = registered(relay, "ada", "bob")
     assert refused(ada, Claim(1, "nobody-here", 1)).code == ErrorCode.UNKNOWN_USER
     assert refused(ada, Claim(2, "bob", 2)).code == ErrorCode.UNKNOWN_DEVICE
     assert refused(ada, Claim(3, "bob", 1)).code == ErrorCode.NO_PREKEYS
@@ -173,16 +158,16 @@ def test_who_and_what_is_not_there_cannot_be_claimed() -> None:
 @pytest.mark.parametrize("kind", [SIGNED, LAST_RESORT, ONE_TIME, ONE_TIME_KEM])
 def test_a_bundle_needs_a_signed_prekey_and_one_for_the_kem(kind: PrekeyKind) -> None:
     relay = MemoryRelay()
-    ada, bob = joined(relay, "ada", "bob")
+    ada, bob = registered(relay, "ada", "bob")
     publish(bob, *bob.make(kind, 1))
     assert refused(ada, Claim(1, "bob", 1)).code == ErrorCode.NO_PREKEYS
-    rows = relay.database._database.execute("SELECT count(*) FROM prekey").get
+    rows = count_rows(relay, "prekey")
     assert rows == 1, "a refused claim takes nothing"
 
 
 def test_expired_prekeys_are_not_handed_out() -> None:
     relay = MemoryRelay()
-    ada, bob = joined(relay, "ada", "bob")
+    ada, bob = registered(relay, "ada", "bob")
     publish_all(bob)
     relay.now_ms += 30 * DAY_MS
     publish(bob, *bob.make(SIGNED, 2), *bob.make(LAST_RESORT, 2), *bob.make(ONE_TIME, 3))
@@ -199,7 +184,7 @@ def test_expired_prekeys_are_not_handed_out() -> None:
 
 def test_publishing_counts_what_is_left_and_the_welcome_says_it_again() -> None:
     relay = MemoryRelay()
-    ada, bob = joined(relay, "ada", "bob")
+    ada, bob = registered(relay, "ada", "bob")
     assert publish(bob, *bob.make(ONE_TIME, 1, 2, 3)) == Published(1, 3, 0)
     assert publish(bob, *bob.make(ONE_TIME_KEM, 1, 2)) == Published(2, 3, 2)
     publish(bob, *bob.make(SIGNED, 4), *bob.make(LAST_RESORT, 5))
@@ -211,7 +196,7 @@ def test_publishing_counts_what_is_left_and_the_welcome_says_it_again() -> None:
 
 def test_the_same_upload_again_changes_nothing() -> None:
     relay = MemoryRelay()
-    ada, bob = joined(relay, "ada", "bob")
+    ada, bob = registered(relay, "ada", "bob")
     pairs = [*bob.make(SIGNED, 1), *bob.make(LAST_RESORT, 1), *bob.make(ONE_TIME, 1, 2)]
     assert publish(bob, *pairs).one_time_left == 2
     assert publish(bob, *pairs).one_time_left == 2
@@ -221,7 +206,7 @@ def test_the_same_upload_again_changes_nothing() -> None:
 
 def test_an_upload_repeated_after_a_claim_does_not_bring_the_prekey_back() -> None:
     relay = MemoryRelay()
-    ada, bob = joined(relay, "ada", "bob")
+    ada, bob = registered(relay, "ada", "bob")
     publish_all(bob)
     assert claim(ada, bob).one_time_prekey == bob.prekeys[ONE_TIME, 1].public
     left = publish(bob, *bob.prekeys.values())
@@ -232,19 +217,19 @@ def test_an_upload_repeated_after_a_claim_does_not_bring_the_prekey_back() -> No
 @pytest.mark.parametrize("kind", list(PrekeyKind))
 def test_an_id_again_with_another_key_is_refused(kind: PrekeyKind) -> None:
     relay = MemoryRelay()
-    (bob,) = joined(relay, "bob")
+    (bob,) = registered(relay, "bob")
     publish(bob, *bob.make(kind, 3))
     (other,) = bob.make(kind, 3)
     (fresh,) = bob.make(ONE_TIME, 9)
     request = Publish(5, (fresh.public.encode(), other.public.encode()))
     assert refused(bob, request).code == ErrorCode.BAD_PREKEY
-    rows = relay.database._database.execute("SELECT count(*) FROM prekey").get
+    rows = count_rows(relay, "prekey")
     assert rows == 1, "nothing of a refused upload is kept"
 
 
 def test_two_keys_of_one_id_in_one_upload_are_refused() -> None:
     relay = MemoryRelay()
-    (bob,) = joined(relay, "bob")
+    (bob,) = registered(relay, "bob")
     first, second = *bob.make(ONE_TIME, 3), *bob.make(ONE_TIME, 3)
     request = Publish(5, (first.public.encode(), second.public.encode()))
     assert refused(bob, request).code == ErrorCode.BAD_PREKEY
@@ -252,12 +237,12 @@ def test_two_keys_of_one_id_in_one_upload_are_refused() -> None:
 
 def test_the_newest_signed_prekey_and_last_resort_are_the_current_ones() -> None:
     relay = MemoryRelay()
-    ada, bob = joined(relay, "ada", "bob")
+    ada, bob = registered(relay, "ada", "bob")
     publish(bob, *bob.make(SIGNED, 1, 3), *bob.make(LAST_RESORT, 2))
     publish(bob, *bob.make(SIGNED, 2), *bob.make(LAST_RESORT, 1))
     bundle = claim(ada, bob)
     assert (bundle.signed_prekey.id, bundle.kem_prekey.id) == (3, 2)
-    assert relay.database._database.execute("SELECT count(*) FROM prekey").get == 2
+    assert count_rows(relay, "prekey") == 2
 
 
 def foreign(prekey: Prekey) -> Prekey:
@@ -276,7 +261,7 @@ def without_id(prekey: Prekey) -> Prekey:
 @pytest.mark.parametrize("forge", [foreign, expired, without_id])
 def test_a_wrong_prekey_is_refused(forge: Callable[[Prekey], Prekey]) -> None:
     relay = MemoryRelay()
-    (bob,) = joined(relay, "bob")
+    (bob,) = registered(relay, "bob")
     (good,) = bob.make(SIGNED, 1)
     request = Publish(5, (forge(good.public).encode(),))
     error = refused(bob, request)
@@ -286,20 +271,20 @@ def test_a_wrong_prekey_is_refused(forge: Callable[[Prekey], Prekey]) -> None:
 
 def test_another_devices_prekey_is_refused() -> None:
     relay = MemoryRelay()
-    ada, bob = joined(relay, "ada", "bob")
+    ada, bob = registered(relay, "ada", "bob")
     (pair,) = ada.make(SIGNED, 1)
     assert refused(bob, Publish(5, (pair.public.encode(),))).code == ErrorCode.BAD_PREKEY
 
 
 @pytest.mark.parametrize("encoded", [b"", b"\x01", b"\x09" + bytes(200)])
 def test_a_prekey_that_is_none_is_refused(encoded: bytes) -> None:
-    (bob,) = joined(MemoryRelay(), "bob")
+    (bob,) = registered(MemoryRelay(), "bob")
     assert refused(bob, Publish(5, (encoded,))).code == ErrorCode.BAD_PREKEY
 
 
 def test_a_device_has_a_bounded_number_of_one_time_prekeys() -> None:
     relay = MemoryRelay()
-    (bob,) = joined(relay, "bob")
+    (bob,) = registered(relay, "bob")
     pairs = bob.make(ONE_TIME, *range(1, 258))
     assert publish(bob, *pairs[:128]).one_time_left == 128
     assert publish(bob, *pairs[128:256]).one_time_left == 256
@@ -310,7 +295,7 @@ def test_a_device_has_a_bounded_number_of_one_time_prekeys() -> None:
 
 def test_at_login_the_relay_forgets_one_time_prekeys_that_the_device_does_not_hold() -> None:
     relay = MemoryRelay()
-    ada, bob = joined(relay, "ada", "bob")
+    ada, bob = registered(relay, "ada", "bob")
     publish_all(bob, one_time=3)
     bob.connect()
     bob.connection.send(bob.login_request(one_time_ids=(2, 77), one_time_kem_ids=(3,)))
@@ -326,7 +311,7 @@ def test_at_login_the_relay_forgets_one_time_prekeys_that_the_device_does_not_ho
 
 def test_a_lookup_gives_the_entries_above_what_is_held() -> None:
     relay = MemoryRelay()
-    ada, bob = joined(relay, "ada", "bob")
+    ada, bob = registered(relay, "ada", "bob")
     names = (LookupName("bob", 0), LookupName("ada", 1), LookupName("nobody-here", 0))
     ada.connection.send(Lookup(4, names))
     answer = ada.connection.take_one(LookedUp)
@@ -339,6 +324,6 @@ def test_a_lookup_gives_the_entries_above_what_is_held() -> None:
 
 
 def test_an_empty_lookup_is_answered() -> None:
-    (ada,) = joined(MemoryRelay(), "ada")
+    (ada,) = registered(MemoryRelay(), "ada")
     ada.connection.send(Lookup(4, ()))
     assert ada.connection.take_one(LookedUp) == LookedUp(4, ())
