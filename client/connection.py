@@ -3,7 +3,7 @@
 from typing import Final
 
 from saltline.client.commands import Disconnect
-from saltline.client.context import Refusal
+from saltline.client.context import LINK_LOST, SYSTEM, Misbehaved, Refusal
 from saltline.client.login import Greeting
 from saltline.client.model import (
     CaughtUp,
@@ -15,12 +15,17 @@ from saltline.client.model import (
 from saltline.client.parts import Parts
 from saltline.protocol import to_client, to_relay
 from saltline.protocol.errors import ErrorCode, ProtocolError
-from saltline.protocol.limits import PING_INTERVAL_S, PINGS_MISSED_MAX
+from saltline.protocol.limits import LOGIN_DEADLINE_S, PING_INTERVAL_S, PINGS_MISSED_MAX
 from saltline.protocol.messages import RelayMessage, decode_relay_message
 from saltline.protocol.names import LOBBY
 from saltline.protocol.text import sanitise
 
 _EXPIRE_EVERY_MS: Final = 3_600_000
+_CLOCK_TOLERANCE_MS: Final = 86_400_000
+# More than this between two ticks: the clock was set, or the computer slept. Every deadline of this
+# connection is void then.
+_JUMP_MS: Final = 300_000
+_LOBBY_WANTED: Final = "join-lobby"
 # Errors of the whole connection after which coming back by itself would not help.
 _FINAL_ERRORS: Final = frozenset(
     {
@@ -28,6 +33,18 @@ _FINAL_ERRORS: Final = frozenset(
         ErrorCode.REMOVED,
         ErrorCode.BAD_LOGIN,
         ErrorCode.UNSUPPORTED_VERSION,
+    }
+)
+# Errors of a registration after which the keys that were made for it are of no use.
+_NOT_THIS_ACCOUNT: Final = frozenset(
+    {
+        ErrorCode.BAD_NAME,
+        ErrorCode.NAME_TAKEN,
+        ErrorCode.INVITE_NEEDED,
+        ErrorCode.BAD_INVITE,
+        ErrorCode.BAD_ENTRY,
+        ErrorCode.BAD_LOGIN,
+        ErrorCode.REMOVED,
     }
 )
 _ANSWERS: Final = (
@@ -55,9 +72,13 @@ class Connection:
         self._greeting.on_refused = self.registration_refused
         self._registration: int | None = None  # the ticket that waits for it
         self._is_up = False
+        self._failed = ""  # the vault failed in a turn of the person's: what it said
+        self._begun_ms = 0
+        self._ticked_ms = 0
         self._ping_sent_ms = 0
         self._pings_open = 0
         self._expired_ms = 0
+        self._clock_said = False
         self.caught_up = False
         self.round_trip_ms: int | None = None
 
@@ -67,12 +88,15 @@ class Connection:
         """TLS is up; the certificate's key has this SHA-256 (32 bytes)."""
         self.lost()
         self._is_up = True
+        self._begun_ms = self._ticked_ms = self._ctx.now_ms
         self._greeting.begin(spki_hash)
 
     def lost(self) -> None:
         """The link is gone."""
         self._is_up = self.caught_up = False
+        self._failed = ""
         self._pings_open = 0
+        self._ctx.clock_agrees = False
         self.round_trip_ms = None
         self._parts.link_lost()
 
@@ -82,6 +106,11 @@ class Connection:
         self._ctx.commands.append(Disconnect(state, sentence, retry=retry))
         self._is_up = False
 
+    def vault_failed(self, sentence: str) -> None:
+        """What was on its way is forgotten: this connection cannot go on."""
+        if self._is_up:
+            self._failed = sentence
+
     def _garbage(self, what: str) -> None:
         """A relay that does not keep to the protocol: leave, and try again later."""
         self.leave(f"{what} The connection was closed; nothing was lost.")
@@ -90,13 +119,18 @@ class Connection:
 
     def receive(self, body: bytes) -> None:
         """One frame's body."""
+        if self._failed:
+            self.leave(self._failed)
         if not self._is_up:
             return
         try:
-            message = decode_relay_message(body)
+            self._dispatch(decode_relay_message(body), body)
         except ProtocolError as error:
             self._garbage(error.detail)
-            return
+        except Misbehaved as error:
+            self._garbage(str(error))
+
+    def _dispatch(self, message: RelayMessage, body: bytes) -> None:
         if isinstance(message, to_client.Error):
             self._refused(message)
         elif isinstance(message, to_client.Challenge):
@@ -126,10 +160,10 @@ class Connection:
         if self._ctx.ready or not self._greeting.is_waiting:
             self._garbage("The relay spoke out of turn.")
             return
-        problem = self._greeting.challenged(message, body)
+        problem, may_pass = self._greeting.challenged(message, body)
         if problem:
             self.registration_ended(Refused(problem))
-            self.leave(problem, retry=False)
+            self.leave(problem, retry=may_pass)
 
     def _welcome(self, message: to_client.Welcome) -> None:
         if self._ctx.ready or not self._greeting.is_asking:
@@ -138,27 +172,65 @@ class Connection:
         is_new = self._greeting.welcomed()
         self._ctx.ready = True
         self._ctx.emit(ConnectionChanged(ConnectionState.ONLINE))
-        self._parts.publishing.welcomed(message)
-        self._parts.rooms.welcomed(message.rooms)
-        self._ping()
+        self._compare_clocks(message.time_ms)
         if is_new:
-            self._parts.posting.join(LOBBY, lambda: None, lambda refusal: None)
+            self._ctx.vault.set_meta(_LOBBY_WANTED, 1)
             self.registration_ended(None)
+        self._parts.rooms.welcomed(message.rooms)
+        self._parts.publishing.welcomed(message)
+        self._ping()
+        if self._ctx.vault.meta(_LOBBY_WANTED):
+            self._join_lobby()
+
+    def _join_lobby(self) -> None:
+        """Wanted until the relay has answered, whatever crashes in between."""
+
+        def answered() -> None:
+            self._ctx.vault.set_meta(_LOBBY_WANTED, 0)
+
+        def refused(refusal: Refusal) -> None:
+            if not refusal.lost:
+                self._ctx.later(refusal.delay_ms, self._join_lobby)
+
+        self._parts.posting.join(LOBBY, answered, refused)
+
+    def _compare_clocks(self, relay_ms: int) -> None:
+        apart_ms = abs(relay_ms - self._ctx.now_ms)
+        self._ctx.clock_agrees = apart_ms <= _CLOCK_TOLERANCE_MS
+        if not self._ctx.clock_agrees and not self._clock_said:
+            self._ctx.say(
+                SYSTEM,
+                f"This computer's clock and the relay's are {apart_ms // _CLOCK_TOLERANCE_MS} days"
+                " apart. Until they agree no keys are renewed, and others may be unable to write to"
+                " you first. Set the clock; if it is right, tell the relay's admin.",
+            )
+        self._clock_said = not self._ctx.clock_agrees
 
     def _refused(self, error: to_client.Error) -> None:
         refusal = Refusal(error.code, sanitise(error.detail, newlines=False), error.retry_after_ms)
         if error.id:
             self._ctx.refused(error.id, refusal)
-        elif self._greeting.is_registering:
-            if not self._greeting.try_login(refusal):
-                self.registration_refused(self._greeting.reason(refusal))
-        else:
+        elif not self._greeting.is_registering:
             self.leave(refusal.detail, retry=error.code not in _FINAL_ERRORS)
+        elif self._greeting.try_login(refusal):
+            pass
+        elif error.code in _NOT_THIS_ACCOUNT:
+            self.registration_refused(self._greeting.reason(refusal))
+        else:
+            # Not done, or done and not said: the same keys are tried again.
+            self.registration_ended(refusal.as_refused())
+            self.leave(refusal.detail, retry=False)
 
     # --- registration --------------------------------------------------------------------------
 
     def expect_registration(self, ticket: int) -> None:
-        """Answer this ticket when the account is registered, or refused."""
+        """Answer this ticket when the account is registered, or refused.
+
+        A connection that is up was greeted for another attempt: its answer would be mistaken.
+        """
+        self.registration_ended(LINK_LOST.as_refused())
+        if self._is_up:
+            self.leave("Connecting again, to register.")
         self._registration = ticket
 
     def registration_refused(self, refused: Refused) -> None:
@@ -182,11 +254,25 @@ class Connection:
     def tick(self) -> None:
         """Once a second."""
         now_ms = self._ctx.now_ms
-        if now_ms - self._expired_ms >= _EXPIRE_EVERY_MS:
+        since_ms, self._ticked_ms = now_ms - self._ticked_ms, now_ms
+        if not self._is_up:
+            return
+        if self._failed:
+            self.leave(self._failed)
+        elif abs(since_ms) > _JUMP_MS:
+            self.leave("The clock jumped, or this computer slept. Connecting again.")
+        elif self._ctx.ready:
+            self._serve()
+        elif now_ms - self._begun_ms >= LOGIN_DEADLINE_S * 1000:
+            self._garbage("The relay does not answer.")
+
+    def _serve(self) -> None:
+        now_ms = self._ctx.now_ms
+        if self._ctx.clock_agrees and abs(now_ms - self._expired_ms) >= _EXPIRE_EVERY_MS:
             self._expired_ms = now_ms
             self._ctx.prekeys.expire(now_ms)
-        if not self._ctx.ready:
-            return
+        self._ctx.do_what_is_due()
+        self._parts.outgoing.stir()
         self._parts.publishing.tick()
         if now_ms - self._ping_sent_ms >= PING_INTERVAL_S * 1000:
             self._ping()
@@ -199,6 +285,9 @@ class Connection:
 
         def ponged(_answer: RelayMessage) -> None:
             self._pings_open = 0
-            self.round_trip_ms = self._ctx.now_ms - sent_ms
+            self.round_trip_ms = max(0, self._ctx.now_ms - sent_ms)
 
-        self._ctx.request(to_relay.Ping, ponged, lambda refusal: None)
+        def refused(_refusal: Refusal) -> None:
+            self._pings_open = 0  # that, too, is a sign of life
+
+        self._ctx.request(to_relay.Ping, ponged, refused)

@@ -28,6 +28,9 @@ from saltline.protocol.to_relay import Lookup, LookupName
 Found = Callable[["Account | Refusal"], None]
 UNKNOWN = Refusal("unknown_user", "There is no such user on this relay.")
 CONTRADICTED = Refusal("contradicted", "The relay's answer contradicts what is known of this key.")
+_EMPTY = Refusal("empty", "The relay's answer was empty. It is asked again.")
+# Nobody's key changes as often; a relay could go on for ever.
+ENTRIES_MAX = 1000
 
 
 class Contacts:
@@ -112,16 +115,16 @@ class Contacts:
                 found(refusal)
 
     def _looked_up(self, names: list[str], answer: RelayMessage) -> None:
-        pages = (
-            {page.username: page for page in answer.accounts}
-            if isinstance(answer, LookedUp)
-            else {}
-        )
+        assert isinstance(answer, LookedUp)
+        pages = {page.username: page for page in answer.accounts}
+        if not any(name in pages for name in names):
+            self._refused(names, _EMPTY)
+            return
         for name in names:
             page = pages.get(name)
-            result = CONTRADICTED if page is None else self._merge(page)
+            result = None if page is None else self._merge(page)
             if result is None:
-                self._wanted.append(name)  # the page ended early, and brought something
+                self._wanted.append(name)  # left out, or its page ended early: asked for again
                 continue
             for found in self._waiting.pop(name, []):
                 found(result)
@@ -129,23 +132,40 @@ class Contacts:
     def _merge(self, page: AccountPage) -> "Account | Refusal | None":
         """Take in what follows from what is held. None: more is to be asked for."""
         name = page.username
-        known = self.account(name)
-        entries = list(page.entries)
-        if known is None and page.total == 0:
+        before = self.account(name)
+        if before is None and page.total == 0:
             return UNKNOWN
         try:
-            if known is not None:
-                self._check_last(known, page, entries)
+            entries = list(page.entries)
+            if before is not None:
+                self._check_last(before, page, entries)
                 entries = entries[1:]
-            for data in entries:
-                known = self._apply(name, known, data)
+            after = self._take_entries(name, before, entries)
+            if after.next_number < page.total and (not entries or after.next_number > ENTRIES_MAX):
+                raise BadEntry("the entries do not come to an end")
         except (BadEntry, Malformed, CryptoError):
             self._contradiction(name)
             return CONTRADICTED
-        if known is None or (known.next_number < page.total and not entries):
-            self._contradiction(name)
-            return CONTRADICTED
-        return known if known.next_number >= page.total else None
+        finally:
+            self._notice_change(before, self._accounts.get(name))
+        return after if after.next_number >= page.total else None
+
+    def _take_entries(self, name: str, known: Account | None, entries: list[bytes]) -> Account:
+        first = known is None
+        for data in entries:
+            known = self._apply(name, known, data)
+        if known is None:
+            raise BadEntry("a name without entries")
+        if first and name == self._ctx.account.username and not self._has_our_key():
+            self._ctx.people.forget_entries(name)
+            del self._accounts[name]
+            raise BadEntry("our own key is not among them")
+        return known
+
+    def _has_our_key(self) -> bool:
+        """Whether the entries that are held under our own name know of us."""
+        me = self._ctx.me.identity
+        return self.was_ever_live(me.username, me.hash) is not None
 
     def _check_last(self, known: Account, page: AccountPage, entries: list[bytes]) -> None:
         if page.total < known.next_number or not entries:
@@ -162,8 +182,6 @@ class Contacts:
         account = Account.start(entry, log_key) if known is None else known.apply(entry, log_key)
         self._ctx.people.add_entry(username, number, data)
         self._accounts[username] = account
-        if known is not None:
-            self._notice_change(known, account)
         return account
 
     def _contradiction(self, username: str) -> None:
@@ -176,7 +194,10 @@ class Contacts:
             " safety numbers in person.",
         )
 
-    def _notice_change(self, before: Account, after: Account) -> None:
+    def _notice_change(self, before: Account | None, after: Account | None) -> None:
+        """Once for all that an answer brought."""
+        if before is None or after is None or before == after:
+            return
         name = after.username
         if name == self._ctx.account.username:
             if not after.is_live(self._ctx.me.identity):
@@ -187,14 +208,14 @@ class Contacts:
             return
         if after.resets > before.resets:
             self._key_changed(before, after)
-        elif after.closed:
-            self._ctx.say(
-                f"@{name}", f"{name}'s account was closed. Nothing can be sent to it any more."
-            )
         elif len(after.live) > len(before.live):
             how = self.person(name)
             by = "one you verified" if how.verified else "one seen before"
             self._ctx.say(f"@{name}", f"{name} added a device, signed by {by}.")
+        if after.closed:
+            self._ctx.say(
+                f"@{name}", f"{name}'s account was closed. Nothing can be sent to it any more."
+            )
         self._ctx.emit(ConversationChanged(f"@{name}"))
 
     def _key_changed(self, before: Account, after: Account) -> None:

@@ -13,7 +13,7 @@ from saltline.client.model import (
     LineKind,
     Refused,
 )
-from saltline.client.vault.database import AccountRow, Vault
+from saltline.client.vault.database import AccountRow, Vault, VaultError
 from saltline.client.vault.keys import KeyStore
 from saltline.client.vault.outbox import OutboxStore
 from saltline.client.vault.people import PeopleStore
@@ -21,6 +21,7 @@ from saltline.client.vault.rooms import RoomStore
 from saltline.client.vault.timeline import NewLine, Timeline
 from saltline.crypto.keys import IdentityKeys
 from saltline.crypto.primitives import Random
+from saltline.protocol import to_client, to_relay
 from saltline.protocol.errors import ErrorCode
 from saltline.protocol.frames import encode_frame
 from saltline.protocol.limits import REQUEST_TIMEOUT_S
@@ -29,8 +30,21 @@ from saltline.protocol.text import sanitise
 
 # Where this client says what belongs to no conversation. The name is reserved on every relay.
 SYSTEM: Final = "@saltline"
-LINK_LOST: Final = "link_lost"
-NO_ANSWER: Final = "no_answer"
+RETRY_MS: Final = 30_000  # after "mailbox full" and the like, where the relay names no time
+RETRY_MAX_MS: Final = 3_600_000  # however long the relay says: it may be wrong, or lie
+_ANSWERS: Final[dict[type, type]] = {
+    to_relay.CheckInvite: to_client.Invited,
+    to_relay.Publish: to_client.Published,
+    to_relay.Lookup: to_client.LookedUp,
+    to_relay.Claim: to_client.Claimed,
+    to_relay.Submit: to_client.Submitted,
+    to_relay.Join: to_client.Joined,
+    to_relay.Post: to_client.Posted,
+    to_relay.History: to_client.HistoryPage,
+    to_relay.Who: to_client.Members,
+    to_relay.ListRooms: to_client.RoomList,
+    to_relay.Ping: to_client.Pong,
+}
 
 _EXIT_CODES: Final = {
     ErrorCode.RATE_LIMITED: ExitCode.LIMITED,
@@ -44,18 +58,23 @@ _EXIT_CODES: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+class Misbehaved(Exception):
+    """The relay does not keep to the protocol: hang up. The text is a sentence for a person."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Refusal:
-    """A request was not done: the relay's error, LINK_LOST or NO_ANSWER."""
+    """A request was not done. `lost`: nobody refused anything, the link broke."""
 
     code: str
     detail: str
     retry_after_ms: int = 0
+    lost: bool = False
 
     @property
-    def lost(self) -> bool:
-        """Whether nobody refused anything: the link broke."""
-        return self.code in (LINK_LOST, NO_ANSWER)
+    def delay_ms(self) -> int:
+        """How long to wait before asking again."""
+        return min(self.retry_after_ms or RETRY_MS, RETRY_MAX_MS)
 
     def as_refused(self) -> Refused:
         """The sentence and exit code for a person."""
@@ -68,8 +87,13 @@ class Refusal:
         return Refused(sanitise(self.detail, newlines=False), code or ExitCode.USAGE)
 
 
+LINK_LOST: Final = Refusal("link_lost", "", lost=True)
+
+
 @dataclass(slots=True)
 class _Pending:
+    answer: type
+    room: str  # that the answer must name, or ""
     on_answer: Callable[[RelayMessage], None]
     on_refused: Callable[[Refusal], None]
     deadline_ms: int
@@ -83,6 +107,9 @@ class Context:
     random: Random
     now_ms: int = 0
     ready: bool = False
+    # Whether the relay's clock agrees. Without that nothing is thrown away because of its age, and
+    # no key is made: a clock that jumped by years would end all, or make what nobody takes.
+    clock_agrees: bool = False
     keys: IdentityKeys | None = None
     commands: list[Command] = field(default_factory=list)
     prekeys: KeyStore = field(init=False)
@@ -91,7 +118,9 @@ class Context:
     outbox: OutboxStore = field(init=False)
     rooms: RoomStore = field(init=False)
     _frames: list[bytes] = field(default_factory=list)
+    _owed: list[Command] = field(default_factory=list)  # answers of a turn that failed
     _pending: dict[int, _Pending] = field(default_factory=dict)
+    _later: list[tuple[int, Callable[[], None]]] = field(default_factory=list)
     _last_request: int = 0
 
     def __post_init__(self) -> None:
@@ -135,14 +164,24 @@ class Context:
 
     def take_commands(self) -> list[Command]:
         """What this turn decided; its frames leave as one write."""
-        commands, self.commands = self.commands, []
+        commands, self.commands = [*self._owed, *self.commands], []
+        self._owed = []
         if self._frames:
             commands.insert(0, Transmit(b"".join(self._frames)))
             self._frames = []
         return commands
 
-    def drop_commands(self) -> None:
-        """The turn did not commit: nothing of it leaves."""
+    def drop_commands(self, why: BaseException) -> None:
+        """The turn did not commit: nothing of it leaves, but whoever waits for an answer is told.
+
+        Nobody else would: the question is no longer among the pending ones.
+        """
+        error = LINK_LOST.as_refused()
+        if isinstance(why, VaultError):
+            error = Refused(str(why), ExitCode.INTERNAL)
+        for command in self.commands:
+            if isinstance(command, Answer):
+                self._owed.append(Answer(command.ticket, None, command.error or error))
         self.commands, self._frames = [], []
 
     def request(
@@ -150,38 +189,58 @@ class Context:
         build: Callable[[int], ClientMessage],
         on_answer: Callable[[RelayMessage], None],
         on_refused: Callable[[Refusal], None],
+        room: str = "",
     ) -> None:
-        """Send a request; one of the two is called in a later turn."""
+        """Send a request; one of the two is called in a later turn.
+
+        An answer that names a room names `room`.
+        """
         self._last_request = self._last_request % (2**32 - 1) + 1
+        message = build(self._last_request)
+        self.transmit(message)
         deadline_ms = self.now_ms + int(REQUEST_TIMEOUT_S * 1000)
-        self._pending[self._last_request] = _Pending(on_answer, on_refused, deadline_ms)
-        self.transmit(build(self._last_request))
+        self._pending[self._last_request] = _Pending(
+            _ANSWERS[type(message)], room, on_answer, on_refused, deadline_ms
+        )
 
-    def answered(self, request_id: int, message: RelayMessage) -> bool:
-        """Hand an answer to whoever asked; False if nobody did."""
-        pending = self._pending.pop(request_id, None)
+    def answered(self, request_id: int, message: RelayMessage) -> None:
+        """Hand an answer to whoever asked, if anybody did. Raises Misbehaved."""
+        pending = self._pending.get(request_id)
         if pending is None:
-            return False
+            return
+        room = getattr(message, "room", pending.room)
+        if type(message) is not pending.answer or room != pending.room:
+            raise Misbehaved("The relay answered another question than the one it was asked.")
+        del self._pending[request_id]
         pending.on_answer(message)
-        return True
 
-    def refused(self, request_id: int, refusal: Refusal) -> bool:
-        """Hand a refusal to whoever asked; False if nobody did."""
+    def refused(self, request_id: int, refusal: Refusal) -> None:
+        """Hand a refusal to whoever asked, if anybody did."""
         pending = self._pending.pop(request_id, None)
-        if pending is None:
-            return False
-        pending.on_refused(refusal)
-        return True
+        if pending is not None:
+            pending.on_refused(refusal)
+
+    def later(self, delay_ms: int, work: Callable[[], None]) -> None:
+        """Do this in a turn of its own when the time is over, unless the link breaks before."""
+        self._later.append((self.now_ms + delay_ms, work))
+
+    def do_what_is_due(self) -> None:
+        """Once a second."""
+        due = [work for at_ms, work in self._later if at_ms <= self.now_ms]
+        self._later = [each for each in self._later if each[0] > self.now_ms]
+        for work in due:
+            work()
 
     def overdue(self) -> bool:
         """Whether the relay has left a request without an answer for too long."""
         return any(pending.deadline_ms <= self.now_ms for pending in self._pending.values())
 
-    def fail_all(self, code: str) -> None:
+    def fail_all(self) -> None:
         """The link is gone, and with it every answer."""
         pending, self._pending = self._pending, {}
+        self._later.clear()
         for each in pending.values():
-            each.on_refused(Refusal(code, ""))
+            each.on_refused(LINK_LOST)
 
     def answer(self, ticket: int, result: object) -> None:
         """A caller's question is answered."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
-from saltline.client.commands import Answer, Command, Disconnect
+from saltline.client.commands import Command, Disconnect
 from saltline.client.connection import Connection
 from saltline.client.contacts import UNKNOWN
 from saltline.client.context import Refusal
@@ -70,8 +70,12 @@ class ClientCore:
     # --- turns ---------------------------------------------------------------------------------
 
     def _do(self, now_ms: int, work: Callable[[], Result]) -> tuple[Result, list[Command]]:
-        with self._parts.turn(now_ms):
-            result = work()
+        try:
+            with self._parts.turn(now_ms):
+                result = work()
+        except VaultError as error:
+            self._connection.vault_failed(str(error))
+            raise
         return result, self._ctx.take_commands()
 
     def _act(self, now_ms: int, work: Callable[[], object]) -> list[Command]:
@@ -83,7 +87,7 @@ class ClientCore:
             return self._act(now_ms, work)
         except VaultError as error:
             self._connection.lost()
-            answers: list[Command] = [c for c in self._ctx.take_commands() if isinstance(c, Answer)]
+            answers = self._ctx.take_commands()
             return [*answers, Disconnect(ConnectionState.OFFLINE, str(error), retry=True)]
 
     # --- the link ------------------------------------------------------------------------------
@@ -149,7 +153,7 @@ class ClientCore:
 
     def send(self, username: str, text: str, now_ms: int) -> tuple[Line, list[Command]]:
         """Queue a private message. Raises Refused."""
-        return self._do(now_ms, lambda: self._line(self._parts.outgoing.queue_text(username, text)))
+        return self._do(now_ms, lambda: self._line(self._parts.writing.queue_text(username, text)))
 
     def post(self, room: str, text: str, now_ms: int) -> tuple[Line, list[Command]]:
         """Queue a public message. Raises Refused."""
@@ -163,7 +167,7 @@ class ClientCore:
             if line is None:
                 raise Refused("There is no such message.")
             is_room = line.conversation.startswith("#")
-            part = self._parts.posting if is_room else self._parts.outgoing
+            part = self._parts.posting if is_room else self._parts.writing
             part.requeue(row)
 
         return self._act(now_ms, again)
@@ -198,7 +202,12 @@ class ClientCore:
     def unblock(self, username: str, now_ms: int) -> list[Command]:
         """The opposite."""
         self._known_name(username)
-        return self._act(now_ms, lambda: self._parts.contacts.set_blocked(username, False))
+
+        def unblock() -> None:
+            self._parts.contacts.set_blocked(username, False)
+            self._parts.outgoing.stir()
+
+        return self._act(now_ms, unblock)
 
     def verify(
         self, username: str, number: str | None, now_ms: int
@@ -295,6 +304,7 @@ class ClientCore:
                 lambda number: Who(number, checked_room(room)),
                 answered,
                 lambda refusal: self._ctx.reject(ticket, refusal.as_refused()),
+                room,
             )
 
         return self._act(now_ms, ask)

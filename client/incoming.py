@@ -4,8 +4,10 @@ Cheapest check first, and nothing that did not authenticate changes any state
 (docs/protocol.md §3). Whatever was delivered is acknowledged once it is dealt with.
 """
 
-from saltline.client.contacts import Contacts
-from saltline.client.context import SYSTEM, Context, Refusal
+from typing import Final
+
+from saltline.client.contacts import CONTRADICTED, UNKNOWN, Contacts
+from saltline.client.context import SYSTEM, Context, Misbehaved, Refusal
 from saltline.client.devices import Devices
 from saltline.client.model import (
     ConversationChanged,
@@ -36,7 +38,11 @@ from saltline.protocol.names import BadName, check_user
 from saltline.protocol.to_client import Deliver
 from saltline.protocol.to_relay import Acknowledge
 
-CLOCK_TOLERANCE_MS = 10 * 60_000
+CLOCK_TOLERANCE_MS: Final = 10 * 60_000
+# Many times a relay's window: only one that does not keep to any sends more.
+PARKED_MAX_BYTES: Final = 32 * 1024 * 1024
+
+Parked = tuple[Deliver, Opened, Setup]
 
 
 class Incoming:
@@ -46,14 +52,21 @@ class Incoming:
         self._ctx = context
         self._contacts = contacts
         self._devices = devices
-        self._parked: dict[str, list[tuple[Deliver, Opened, Setup]]] = {}
+        self._parked: dict[str, list[Parked]] = {}
+        self._parked_bytes = 0
         self._done: list[int] = []
         self._dropped = 0
 
     def link_lost(self) -> None:
         """What was not acknowledged will be delivered again."""
         self._parked.clear()
+        self._parked_bytes = 0
         self._done.clear()
+
+    def forget_caches(self) -> None:
+        """A turn was rolled back: what it had dealt with will be delivered again."""
+        self._done.clear()
+        self._dropped = 0
 
     @property
     def is_busy(self) -> bool:
@@ -78,21 +91,24 @@ class Incoming:
             self._dropped = 0
 
     def deliver(self, message: Deliver) -> None:
-        """Deal with one envelope."""
-        ctx = self._ctx
+        """Deal with one envelope. Raises Misbehaved."""
         try:
-            opened = open_envelope(ctx.me, message.envelope)
+            opened = open_envelope(self._ctx.me, message.envelope)
         except (CryptoError, Malformed):
             self._drop(message)
             return
-        if ctx.prekeys.was_seen(opened.digest):
+        self._judge(message, opened, may_ask=True)
+
+    def _judge(self, message: Deliver, opened: Opened, *, may_ask: bool) -> None:
+        """`may_ask`: a sender who is not known may be looked up first."""
+        if self._ctx.prekeys.was_seen(opened.digest):
             self._done.append(message.number)
             return
         session = self._devices.find(opened.session_id)
         if session is not None:
             self._decrypt(message, opened, session)
         else:
-            self._begin(message, opened)
+            self._begin(message, opened, may_ask=may_ask)
 
     def _drop(self, message: Deliver) -> None:
         self._dropped += 1
@@ -101,6 +117,10 @@ class Incoming:
     # --- known sessions ------------------------------------------------------------------------
 
     def _decrypt(self, message: Deliver, opened: Opened, session: Session) -> None:
+        account = self._contacts.account(session.peer.username)
+        if account is not None and not account.is_live(session.peer):
+            self._from_ended(message, opened, session.peer.username)
+            return
         try:
             session, content = session.decrypt(opened, self._ctx.now_ms)
         except (CryptoError, Malformed) as error:
@@ -109,21 +129,34 @@ class Incoming:
         self._devices.replace(session)
         self._take(message, opened, session.peer, content)
 
+    def _from_ended(self, message: Deliver, opened: Opened, username: str) -> None:
+        """The device of this session was ended: who writes with its keys now, nobody knows."""
+        self._keep_failed(message, opened, username)
+        if not self._contacts.person(username).blocked:
+            self._ctx.alert(
+                f"@{username}",
+                f"A message came from a key of {username} that was ended. It is not shown: somebody"
+                f" else may have that key. If you miss something, ask {username} to send it again.",
+            )
+
+    def _keep_failed(self, message: Deliver, opened: Opened, username: str) -> None:
+        keys, now_ms = self._ctx.prekeys, self._ctx.now_ms
+        keys.keep_failed(opened.digest, username, message.envelope, now_ms)
+        keys.remember_seen(opened.digest, now_ms)
+        self._done.append(message.number)
+
     def _not_decrypted(
         self, message: Deliver, opened: Opened, username: str, error: Exception
     ) -> None:
         """Somebody opened our box with a known session's id: keep it, and say so."""
-        ctx = self._ctx
-        ctx.prekeys.keep_failed(opened.digest, username, message.envelope, ctx.now_ms)
-        ctx.prekeys.remember_seen(opened.digest, ctx.now_ms)
-        self._done.append(message.number)
+        self._keep_failed(message, opened, username)
         if not self._contacts.person(username).blocked:
             why = (
                 "it was sent before, or by an older copy of their profile"
                 if isinstance(error, Consumed)
                 else "it is damaged, forged, or its keys are gone"
             )
-            ctx.alert(
+            self._ctx.alert(
                 f"@{username}",
                 f"A message from {username} could not be decrypted: {why}. If you miss something,"
                 " ask them to send it again.",
@@ -131,23 +164,27 @@ class Incoming:
 
     # --- new sessions --------------------------------------------------------------------------
 
-    def _begin(self, message: Deliver, opened: Opened) -> None:
+    def _begin(self, message: Deliver, opened: Opened, *, may_ask: bool) -> None:
         try:
             setup = opened.setup_info
         except (CryptoError, Malformed):
             setup = None
-        if setup is None or self._ctx.prekeys.was_accepted(opened.session_id):
+        if (
+            setup is None
+            or self._ctx.prekeys.was_accepted(opened.session_id)
+            or not self._may_be_peer(setup.initiator)
+        ):
             self._drop(message)
             return
         username = setup.initiator.username
-        if not self._may_be_peer(setup.initiator):
-            self._drop(message)
-            return
         account = self._contacts.account(username)
-        if username in self._parked or account is None or not account.is_live(setup.initiator):
-            self._park(message, opened, setup)
-        else:
+        is_live = account is not None and account.is_live(setup.initiator)
+        if may_ask and (username in self._parked or not is_live):
+            self._park((message, opened, setup))
+        elif is_live:
             self._accept(message, opened, setup)
+        else:
+            self._drop(message)
 
     def _may_be_peer(self, identity: Identity) -> bool:
         try:
@@ -159,27 +196,30 @@ class Incoming:
         is_me = identity.username == mine.username
         return identity.relay_id == mine.relay_id and not is_system and not is_me
 
-    def _park(self, message: Deliver, opened: Opened, setup: Setup) -> None:
-        """Unacknowledged until the sender's entries are known; bounded by the relay's window."""
-        username = setup.initiator.username
+    def _park(self, parked: Parked) -> None:
+        """Unacknowledged until the sender's entries are known."""
+        self._parked_bytes += len(parked[0].envelope)
+        if self._parked_bytes > PARKED_MAX_BYTES:
+            raise Misbehaved("The relay sent more than was acknowledged.")
+        username = parked[2].initiator.username
         waiting = self._parked.setdefault(username, [])
-        waiting.append((message, opened, setup))
+        waiting.append(parked)
         if len(waiting) == 1:
-            self._contacts.look_up(username, lambda result: self._unpark(username, result))
+            self._look_up(username)
 
-    def _unpark(self, username: str, result: Account | Refusal) -> None:
-        parked = self._parked.pop(username, [])
-        if isinstance(result, Refusal) and result.lost:
+    def _look_up(self, username: str) -> None:
+        self._contacts.look_up(username, lambda result: self._looked_up(username, result))
+
+    def _looked_up(self, username: str, result: Account | Refusal) -> None:
+        """Only an answer about the sender decides; whoever was refused one asks again."""
+        is_refused = isinstance(result, Refusal) and result not in (UNKNOWN, CONTRADICTED)
+        if isinstance(result, Refusal) and is_refused:
+            if not result.lost:
+                self._ctx.later(result.delay_ms, lambda: self._look_up(username))
             return
-        account = self._contacts.account(username)
-        for message, opened, setup in parked:
-            session = self._devices.find(opened.session_id)
-            if session is not None:
-                self._decrypt(message, opened, session)
-            elif account is not None and account.is_live(setup.initiator):
-                self._accept(message, opened, setup)
-            else:
-                self._drop(message)
+        for message, opened, _ in self._parked.pop(username, []):
+            self._parked_bytes -= len(message.envelope)
+            self._judge(message, opened, may_ask=False)
 
     def _accept(self, message: Deliver, opened: Opened, setup: Setup) -> None:
         ctx = self._ctx

@@ -25,6 +25,11 @@ from saltline.protocol.to_relay import CheckInvite, Hello, Login, Register
 
 AGENT = "saltline"
 SIGNATURE_BYTES = 64
+_NUMBER_MAX = 0xFFFF_FFFF  # an entry's number is a u32
+_EXPIRED = (
+    "The relay's word for its certificate has expired, or this computer's clock is wrong. Nothing"
+    " was sent."
+)
 
 
 class Greeting:
@@ -50,16 +55,22 @@ class Greeting:
         self._first_refusal = None
         self._ctx.transmit_body(self._hello)
 
-    def challenged(self, message: Challenge, body: bytes) -> str:
-        """Log in or register, if this is our relay and its certificate; else say why not."""
+    def challenged(self, message: Challenge, body: bytes) -> tuple[str, bool]:
+        """Log in or register, if this is our relay and its certificate.
+
+        Else returns why not, and whether that may pass by itself.
+        """
         self.is_waiting = False
         account = self._ctx.account
         problem = self._check(message, account)
         if problem:
-            return problem
+            return problem, False
+        if message.certificate_not_after_ms < self._ctx.now_ms:
+            # A clock that is set later makes it good, but nobody is registered behind their back.
+            return _EXPIRED, bool(account.registered)
         if account.registered:
             self._log_in(body)
-            return ""
+            return "", False
         self.is_registering = True
         self._challenge, self._is_repeat = body, bool(account.identity)
         if not account.log_key:
@@ -69,7 +80,7 @@ class Greeting:
             self._check_invite(account, body)
         else:
             self._register(account, body)
-        return ""
+        return "", False
 
     def try_login(self, refusal: Refusal) -> bool:
         """The name may be taken by ourselves, when an earlier answer was lost: then log in."""
@@ -101,6 +112,8 @@ class Greeting:
         return True
 
     def _check(self, message: Challenge, account: AccountRow) -> str:
+        if not account.username:
+            return "This profile has no account yet. Register first: saltline register"
         if message.version != PROTOCOL_VERSION:
             return "The relay speaks another version of the protocol. Nothing was sent; update."
         if account.log_key and account.log_key != message.log_key:
@@ -115,11 +128,6 @@ class Greeting:
             return (
                 "The relay's log key did not sign this certificate: somebody may sit between you"
                 " and the relay. Nothing was sent."
-            )
-        if message.certificate_not_after_ms < self._ctx.now_ms:
-            return (
-                "The relay's word for its certificate has expired, or this computer's clock is"
-                " wrong. Nothing was sent."
             )
         return ""
 
@@ -161,14 +169,19 @@ class Greeting:
         if not refusal.lost and self.on_refused is not None:
             self.on_refused(refusal.as_refused())
 
+    def _refuse(self, sentence: str) -> None:
+        if self.on_refused is not None:
+            self.on_refused(Refused(sentence))
+
     def _invited(self, account: AccountRow, challenge: bytes, answer: RelayMessage) -> None:
         if not isinstance(answer, Invited) or not answer.username:
             self._register(account, challenge)
             return
         if answer.username != account.username:
-            sentence = "This code resets another account. Nothing was registered."
-            if self.on_refused is not None:
-                self.on_refused(Refused(sentence))
+            self._refuse("This code resets another account. Nothing was registered.")
+            return
+        if answer.number > _NUMBER_MAX:
+            self._refuse("The relay's answer about this code makes no sense. Nothing was sent.")
             return
         keys = self._make_keys(account, answer.device)
         entry = Entry(

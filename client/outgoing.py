@@ -9,50 +9,30 @@ from typing import Final
 import msgspec
 
 from saltline.client.contacts import CONTRADICTED, UNKNOWN, Contacts
-from saltline.client.context import Context, Refusal
+from saltline.client.context import RETRY_MS, Context, Refusal
 from saltline.client.devices import Devices, Peer
-from saltline.client.model import Delivery, ExitCode, LineChanged, LineKind, Refused
+from saltline.client.model import Delivery, ExitCode, LineChanged, Refused
 from saltline.client.vault.outbox import Item, PendingEnvelope
-from saltline.client.vault.timeline import NewLine
 from saltline.crypto.bundles import BadBundle, Bundle, Prekey
 from saltline.crypto.encoding import Malformed
 from saltline.crypto.keylog import Account
 from saltline.crypto.primitives import CryptoError
 from saltline.crypto.session import Session
 from saltline.crypto.signatures import Identity
-from saltline.protocol.content import (
-    Content,
-    Kind,
-    Receipt,
-    decode_content,
-    encode_content,
-    encode_receipt,
-)
+from saltline.protocol.content import decode_content, encode_content
 from saltline.protocol.errors import ErrorCode
-from saltline.protocol.limits import MESSAGE_ID_BYTES, RECEIPT_MAX_IDS, TEXT_MAX_BYTES
 from saltline.protocol.messages import RelayMessage
 from saltline.protocol.to_client import Claimed
 from saltline.protocol.to_relay import Claim, Submit
 
-ENCRYPT_AHEAD: Final = 32  # items per turn: bounds a turn's time, not the outbox
-RETRY_MS: Final = 30_000  # after "mailbox full" and the like, where the relay names no time
+# Items of a conversation that are encrypted before their turn; what is not encrypted yet can still
+# go to another key. More are made ready when half of them have left.
+ENCRYPT_AHEAD: Final = 32
+_WRONG_CLOCK: Final = Refusal(
+    "wrong_clock",
+    "This computer's clock and the relay's do not agree: keys cannot be judged. It waits for that.",
+)
 _UNKNOWN_DEVICE: Final = frozenset({ErrorCode.UNKNOWN_DEVICE, ErrorCode.UNKNOWN_USER})
-
-
-def encode_text(text: str) -> bytes:
-    """A text as it will be sent. Raises Refused."""
-    try:
-        data = text.encode("utf-8")
-    except UnicodeEncodeError:
-        raise Refused("Not sent: the text is not valid Unicode. Nothing left.") from None
-    if not data:
-        raise Refused("Not sent: the text is empty.")
-    if len(data) > TEXT_MAX_BYTES:
-        raise Refused(
-            f"Not sent: the text has {len(data)} bytes, at most {TEXT_MAX_BYTES} fit into one"
-            " message. Send it in parts."
-        )
-    return data
 
 
 class Outgoing:
@@ -63,6 +43,8 @@ class Outgoing:
         self._contacts = contacts
         self._devices = devices
         self._waiting: set[str] = set()  # conversations with items
+        self._stirred: set[str] = set()  # those that something happened to since the last turn
+        self._encrypted_to: dict[str, int] = {}  # items up to this one are encrypted
         self._busy: set[str] = set()  # looked up right now
         self._claiming: set[Peer] = set()
         self._submitting: set[Peer] = set()
@@ -74,92 +56,56 @@ class Outgoing:
         self._claiming.clear()
         self._submitting.clear()
         self._not_before_ms.clear()
+        self.stir()
+
+    def forget_caches(self) -> None:
+        """A turn was rolled back."""
+        self._encrypted_to.clear()
 
     def load(self) -> None:
         """What an earlier run left."""
         self._waiting = {name for name in self._ctx.outbox.conversations() if name.startswith("@")}
+        self.stir()
+
+    def stir(self) -> None:
+        """Look at every conversation again: something may have happened to any of them."""
+        self._stirred |= self._waiting
 
     @property
     def is_busy(self) -> bool:
         """Whether something is on its way or could leave now."""
-        held = {name for name in self._waiting if self._is_held(name)}
-        return bool(self._busy or self._claiming or self._submitting or self._waiting - held)
+        if self._busy or self._claiming or self._submitting:
+            return True
+        return any(not self._is_held(name) for name in self._waiting)
 
     def _is_held(self, conversation: str) -> bool:
         later = self._not_before_ms.get(conversation, 0) > self._ctx.now_ms
         person = self._contacts.person(conversation[1:])
         return later or person.changed or person.blocked
 
-    # --- what people and this client want to send -------------------------------------------------
-
-    def queue_text(self, username: str, text: str) -> int:
-        """A new line at the end of a conversation; returns its row. Raises Refused."""
-        data = encode_text(text)
-        self._contacts.check_may_send(username)
-        self._contacts.accept(username)
-        ctx, conversation = self._ctx, f"@{username}"
-        message_id = ctx.random(MESSAGE_ID_BYTES)
-        row = ctx.add_line(
-            NewLine(
-                conversation,
-                LineKind.TEXT,
-                ctx.account.username,
-                text,
-                ctx.now_ms,
-                ctx.now_ms,
-                message_id,
-                mine=True,
-                delivery=Delivery.QUEUED,
-            )
-        )
-        content = Content(Kind.TEXT, message_id, username, 0, ctx.now_ms, b"", data)
-        ctx.outbox.add(conversation, row, encode_content(content))
+    def wait_for_turn(self, conversation: str) -> None:
+        """It has something to send."""
         self._waiting.add(conversation)
-        return row
-
-    def requeue(self, row: int) -> None:
-        """A failed line again, under its own id. Raises Refused."""
-        line = self._ctx.timeline.line(row)
-        if line is None or not line.mine or line.delivery is not Delivery.FAILED:
-            raise Refused("Only a message that failed can be sent again.")
-        username = line.conversation[1:]
-        self._contacts.check_may_send(username)
-        content = Content(
-            Kind.TEXT, line.id, username, 0, line.sent_ms, b"", line.body.encode("utf-8")
-        )
-        self._ctx.timeline.requeue(row)
-        self._ctx.outbox.add(line.conversation, row, encode_content(content))
-        self._ctx.emit(LineChanged(line.conversation, row))
-        self._waiting.add(line.conversation)
-
-    def queue_receipts(self) -> None:
-        """Tell people what is stored, and what was read."""
-        ctx = self._ctx
-        if not ctx.timeline.may_owe_receipts:
-            return
-        for username, read, ids in ctx.timeline.receipts_due(RECEIPT_MAX_IDS):
-            body = encode_receipt(Receipt(tuple(ids), read))
-            message_id = ctx.random(MESSAGE_ID_BYTES)
-            content = Content(Kind.RECEIPT, message_id, username, 0, ctx.now_ms, b"", body)
-            ctx.outbox.add(f"@{username}", 0, encode_content(content))
-            ctx.timeline.receipts_queued(username, read, ids)
-            self._waiting.add(f"@{username}")
+        self._stirred.add(conversation)
 
     # --- moving on -------------------------------------------------------------------------------
 
     def pump(self) -> None:
-        """Move every conversation on as far as it goes without an answer."""
+        """Move on what was stirred, as far as it goes without an answer."""
         if not self._ctx.ready:
             return
-        for conversation in sorted(self._waiting):
+        stirred, self._stirred = self._stirred, set()
+        for conversation in sorted(stirred & self._waiting):
             if not self._is_held(conversation):
                 self._move(conversation)
 
     def person_decided(self, username: str) -> None:
         """Trust changed: what was encrypted for a key that is gone cannot leave any more."""
-        self._not_before_ms.pop(f"@{username}", None)
+        conversation = f"@{username}"
+        self._not_before_ms.pop(conversation, None)
+        self._stirred.add(conversation)
         account = self._contacts.account(username)
-        for item in self._ctx.outbox.items(f"@{username}"):
+        for item in self._ctx.outbox.items(conversation):
             if item.encrypted and account is not None:
                 self._drop_if_dead(item, account)
 
@@ -205,6 +151,7 @@ class Outgoing:
 
     def _looked_up(self, conversation: str, result: Account | Refusal) -> None:
         self._busy.discard(conversation)
+        self._stirred.add(conversation)
         username = conversation[1:]
         if isinstance(result, Account):
             self._note_if_held(conversation)
@@ -214,7 +161,7 @@ class Outgoing:
         elif result is CONTRADICTED:
             self._contradicted(conversation)
         elif not result.lost:
-            self._wait(conversation, result.as_refused(), result.retry_after_ms)
+            self._wait(conversation, result)
 
     def _contradicted(self, conversation: str) -> None:
         sentence = (
@@ -232,7 +179,14 @@ class Outgoing:
     # --- sessions and envelopes ----------------------------------------------------------------
 
     def _encrypt(self, conversation: str, account: Account) -> None:
-        items = self._ctx.outbox.unencrypted(conversation, ENCRYPT_AHEAD)
+        outbox = self._ctx.outbox
+        done = self._encrypted_to.get(conversation)
+        if done is None:
+            done = self._encrypted_to[conversation] = outbox.last_encrypted(conversation)
+        ahead = outbox.count_to(conversation, done)
+        if ahead > ENCRYPT_AHEAD // 2:
+            return
+        items = outbox.after(conversation, done, ENCRYPT_AHEAD - ahead)
         if not items:
             return
         sessions: list[Session] = []
@@ -248,6 +202,7 @@ class Outgoing:
             return
         for item in items:
             sessions = self._encrypt_item(item, sessions)
+        self._encrypted_to[conversation] = items[-1].item
         for session in sessions:
             self._devices.replace(session)
 
@@ -283,6 +238,7 @@ class Outgoing:
     def _claimed(self, identity: Identity, conversation: str, answer: RelayMessage) -> None:
         peer = (identity.username, identity.device)
         self._claiming.discard(peer)
+        self._stirred.add(conversation)
         ctx = self._ctx
         try:
             bundle = _read_bundle(answer)
@@ -290,7 +246,10 @@ class Outgoing:
                 raise BadBundle("another identity than the one in the key log")
             started_ms = self._devices.sessions(peer).next_started_ms(ctx.now_ms)
             session = Session.initiate(ctx.me, bundle, started_ms, ctx.now_ms, ctx.random)
-        except (CryptoError, Malformed):
+        except (CryptoError, Malformed) as error:
+            if isinstance(error, BadBundle) and not ctx.clock_agrees:
+                self._wait(conversation, _WRONG_CLOCK)
+                return
             ctx.alert(
                 conversation,
                 f"The relay answered with keys for {identity.username} that are not"
@@ -305,12 +264,17 @@ class Outgoing:
         if refusal.lost:
             return
         if refusal.code in _UNKNOWN_DEVICE:
-            self._look_up(conversation)
+            self._look_up_again(conversation)
         elif refusal.code == ErrorCode.NO_PREKEYS:
             sentence = f"{peer[0]} has published no keys yet; it leaves by itself when they have."
-            self._wait(conversation, Refused(sentence, ExitCode.TIMED_OUT), RETRY_MS)
+            self._wait(conversation, refusal, Refused(sentence, ExitCode.TIMED_OUT))
         else:
-            self._wait(conversation, refusal.as_refused(), refusal.retry_after_ms)
+            self._wait(conversation, refusal)
+
+    def _look_up_again(self, conversation: str) -> None:
+        """The device is gone, says the relay. If its entries do not say so too, wait."""
+        self._not_before_ms[conversation] = self._ctx.now_ms + RETRY_MS
+        self._look_up(conversation)
 
     def _submit_next(self, peer: Peer, conversation: str) -> None:
         if peer in self._submitting or not self._ctx.ready:
@@ -331,6 +295,7 @@ class Outgoing:
 
     def _submitted(self, peer: Peer, conversation: str, pending: PendingEnvelope) -> None:
         self._submitting.discard(peer)
+        self._stirred.add(conversation)
         row = self._ctx.outbox.envelope_done(pending.envelope_id, pending.item)
         if row and self._ctx.timeline.set_delivery(row, Delivery.RELAYED):
             self._ctx.emit(LineChanged(conversation, row))
@@ -341,28 +306,27 @@ class Outgoing:
         self._submitting.discard(peer)
         if refusal.lost:
             return
+        self._stirred.add(conversation)
         if refusal.code in _UNKNOWN_DEVICE:
-            self._not_before_ms[conversation] = self._ctx.now_ms + RETRY_MS
-            self._look_up(conversation)
+            self._look_up_again(conversation)
         elif refusal.code in (ErrorCode.ENVELOPE_TOO_LARGE, ErrorCode.BAD_MESSAGE):
             item = self._ctx.outbox.first(conversation)
             if item is not None and item.item == pending.item:
                 self._fail(item, refusal.as_refused().sentence, ExitCode.USAGE)
         else:
-            self._wait(conversation, refusal.as_refused(), refusal.retry_after_ms)
+            self._wait(conversation, refusal)
 
     # --- saying why ------------------------------------------------------------------------------
 
-    def _wait(self, conversation: str, refused: Refused, delay_ms: int) -> None:
-        """It stays queued and is tried again; its first line says why it waits."""
-        self._not_before_ms[conversation] = self._ctx.now_ms + (delay_ms or RETRY_MS)
-        self._mark_waiting(conversation, refused.sentence, refused.code)
+    def _wait(self, conversation: str, refusal: Refusal, why: Refused | None = None) -> None:
+        """It stays queued and is tried again; its lines say why they wait."""
+        self._not_before_ms[conversation] = self._ctx.now_ms + refusal.delay_ms
+        why = why or refusal.as_refused()
+        self._mark_waiting(conversation, why.sentence, why.code)
 
     def _mark_waiting(self, conversation: str, sentence: str, code: ExitCode) -> None:
-        for item in self._ctx.outbox.items(conversation):
-            if item.row:
-                self._ctx.timeline.set_reason(item.row, sentence)
-                self._ctx.emit(LineChanged(conversation, item.row, code))
+        for row in self._ctx.outbox.say_why(conversation, sentence):
+            self._ctx.emit(LineChanged(conversation, row, code))
 
     def _fail_all(self, conversation: str, sentence: str, code: ExitCode) -> None:
         for item in self._ctx.outbox.items(conversation):

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from saltline.client.contacts import Contacts
-from saltline.client.context import LINK_LOST, Context
+from saltline.client.context import Context
 from saltline.client.devices import Devices
 from saltline.client.incoming import Incoming
 from saltline.client.outgoing import Outgoing
@@ -13,6 +13,7 @@ from saltline.client.publishing import Publishing
 from saltline.client.rooms import Rooms
 from saltline.client.vault import views
 from saltline.client.vault.database import Vault, VaultError
+from saltline.client.writing import Writing
 from saltline.crypto.primitives import Random
 
 
@@ -26,11 +27,12 @@ class Parts:
         self.devices = Devices(self.context)
         self.incoming = Incoming(self.context, self.contacts, self.devices)
         self.outgoing = Outgoing(self.context, self.contacts, self.devices)
+        self.writing = Writing(self.context, self.contacts, self.outgoing)
         self.rooms = Rooms(self.context, self.contacts)
         self.posting = Posting(self.context, self.rooms)
         self.publishing = Publishing(self.context)
-        self.outgoing.load()
-        self.posting.load()
+        self._is_behind = False  # what waits has to be read again
+        self._load()
 
     @property
     def is_busy(self) -> bool:
@@ -46,35 +48,56 @@ class Parts:
 
     @contextmanager
     def turn(self, now_ms: int) -> Iterator[None]:
-        """One transaction; what it decided leaves after its commit, or not at all."""
+        """One transaction; what it decided leaves after its commit, or not at all.
+
+        Raises VaultError, and Refused where the person asked for what is not done.
+        """
         context = self.context
         context.now_ms = now_ms
+        keys = context.keys
         try:
             with context.vault.transaction():
+                if self._is_behind:
+                    self._load()
                 yield
                 if context.ready:
-                    self.outgoing.queue_receipts()
+                    self.writing.queue_receipts()
                     self.outgoing.pump()
                     self.posting.pump()
                     self.contacts.flush()
                 self.incoming.flush()
+                self.rooms.flush()
                 self.devices.flush()
         except BaseException as error:
-            context.drop_commands()
-            self.contacts.forget_caches()
-            self.devices.forget_caches()
-            context.timeline.may_owe_receipts = True
-            context.keys = views.own_keys(context.vault)
+            context.drop_commands(error)
+            context.keys = keys
+            self._forget_caches()
             if isinstance(error, VaultError):
                 self.link_lost()
-                self.outgoing.load()
-                self.posting.load()
             raise
+
+    def _load(self) -> None:
+        self.outgoing.load()
+        self.posting.load()
+        self._is_behind = False
+
+    def _forget_caches(self) -> None:
+        """The turn was rolled back: what is in memory may not be on the disk.
+
+        Nothing is read here: a disk that failed would fail again.
+        """
+        self.contacts.forget_caches()
+        self.devices.forget_caches()
+        self.incoming.forget_caches()
+        self.outgoing.forget_caches()
+        self.rooms.forget_caches()
+        self.context.timeline.may_owe_receipts = True
+        self._is_behind = True
 
     def link_lost(self) -> None:
         """Forget what was on its way; the vault knows what is to be done again."""
         self.context.ready = False
-        self.context.fail_all(LINK_LOST)
+        self.context.fail_all()
         self.contacts.link_lost()
         self.incoming.link_lost()
         self.outgoing.link_lost()

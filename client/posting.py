@@ -4,18 +4,19 @@ An entry is signed once, kept in the vault and repeated as it is until the relay
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from saltline.client.context import Context, Refusal
 from saltline.client.model import Delivery, ExitCode, LineChanged, LineKind, Refused
-from saltline.client.outgoing import RETRY_MS, encode_text
 from saltline.client.rooms import Rooms
 from saltline.client.vault.outbox import Item
 from saltline.client.vault.rooms import RoomState
 from saltline.client.vault.timeline import NewLine
+from saltline.client.writing import encode_text
 from saltline.crypto.signatures import EMPTY_HISTORY, RoomStatement
 from saltline.protocol.content import RoomKind
 from saltline.protocol.errors import ErrorCode
-from saltline.protocol.limits import MESSAGE_ID_BYTES
+from saltline.protocol.limits import MESSAGE_ID_BYTES, TEXT_MAX_BYTES
 from saltline.protocol.messages import RelayMessage
 from saltline.protocol.names import BadName, check_room
 from saltline.protocol.to_client import Joined
@@ -50,7 +51,7 @@ class Posting:
         self._not_before_ms: dict[str, int] = {}
 
     def link_lost(self) -> None:
-        """Everything on its way will be done again."""
+        """Everything on its way will be done again, with the bytes that were signed."""
         self._busy.clear()
         self._not_before_ms.clear()
 
@@ -128,16 +129,17 @@ class Posting:
         signature = self._ctx.me.sign(signed)
 
         def joined(answer: RelayMessage) -> None:
+            assert isinstance(answer, Joined)
             self._busy.discard(room)
-            if isinstance(answer, Joined):
-                self._rooms.joined(room, answer.after, answer.after_hash, statement.time_ms)
-                done()
+            self._rooms.joined(room, answer.after, answer.after_hash, statement.time_ms)
+            done()
 
         def not_joined(refusal: Refusal) -> None:
             self._busy.discard(room)
+            self._forget_time(room, refusal)
             refused(refusal)
 
-        self._ctx.request(lambda number: Join(number, signed, signature), joined, not_joined)
+        self._ctx.request(lambda number: Join(number, signed, signature), joined, not_joined, room)
 
     def leave(
         self, room: str, done: Callable[[], None], refused: Callable[[Refusal], None]
@@ -150,11 +152,25 @@ class Posting:
         statement = self._statement(room, RoomKind.LEAVE, message_id, b"").encode()
         signature = self._ctx.me.sign(statement)
 
-        def left(_answer: RelayMessage) -> None:
+        def left(_answer: RelayMessage | None = None) -> None:
             self._rooms.left(room)
+            self._give_up(room)
             done()
 
-        self._ctx.request(lambda number: Post(number, statement, signature), left, refused)
+        def not_left(refusal: Refusal) -> None:
+            self._forget_time(room, refusal)
+            if refusal.code in (ErrorCode.NOT_A_MEMBER, ErrorCode.UNKNOWN_ROOM):
+                left()
+            else:
+                refused(refusal)
+
+        self._ctx.request(lambda number: Post(number, statement, signature), left, not_left, room)
+
+    def _give_up(self, room: str) -> None:
+        """What still waits would join the room again."""
+        sentence = f"Not sent: you left {room}."
+        for item in self._ctx.outbox.items(room):
+            self._fail(item, Refused(sentence))
 
     # --- posting -------------------------------------------------------------------------------
 
@@ -181,8 +197,27 @@ class Posting:
             body=body,
         )
 
-    def _post(self, room: str, item: Item) -> None:
+    def _forget_time(self, room: str, refusal: Refusal) -> None:
+        """What was refused is in nobody's history: its time, from a wrong clock, binds nobody."""
+        state = self._ctx.rooms.state(room)
+        if refusal.code == ErrorCode.BAD_STATEMENT and state is not None:
+            last_ms = self._ctx.rooms.author_time(room, self._ctx.me.identity.hash)
+            self._ctx.rooms.save(replace(state, own_time_ms=max(0, last_ms)))
+
+    def _signed_before(self, room: str, item: Item) -> tuple[bytes, bytes] | None:
+        """What an earlier attempt signed, unless something signed later has overtaken it.
+
+        Signed again it has the same id: no relay or member takes it in twice.
+        """
         signed = self._ctx.outbox.room_post(item.item)
+        state = self._ctx.rooms.state(room)
+        if signed is None or state is None:
+            return signed
+        statement = RoomStatement.decode(signed[0], TEXT_MAX_BYTES)
+        return signed if statement.time_ms >= state.own_time_ms else None
+
+    def _post(self, room: str, item: Item) -> None:
+        signed = self._signed_before(room, item)
         if signed is None:
             message_id, body = item.content[:MESSAGE_ID_BYTES], item.content[MESSAGE_ID_BYTES:]
             statement = self._statement(room, RoomKind.TEXT, message_id, body).encode()
@@ -194,6 +229,7 @@ class Posting:
             lambda number: Post(number, *post),
             lambda _answer: self._posted(room, item),
             lambda refusal: self._refused(room, refusal),
+            room,
         )
 
     def _posted(self, room: str, item: Item) -> None:
@@ -206,16 +242,19 @@ class Posting:
         self._busy.discard(room)
         if refusal.lost:
             return
+        self._forget_time(room, refusal)
         refused = refusal.as_refused()
         item = self._ctx.outbox.first(room)
         if refusal.code == ErrorCode.NOT_A_MEMBER:
             self._rooms.left(room)  # joined again with the next attempt
         if refusal.code in _FINAL and item is not None:
-            self._ctx.outbox.remove(item.item)
-            self._ctx.timeline.set_delivery(item.row, Delivery.FAILED, refused.sentence)
-            self._ctx.emit(LineChanged(room, item.row, refused.code))
+            self._fail(item, refused)
             return
-        self._not_before_ms[room] = self._ctx.now_ms + (refusal.retry_after_ms or RETRY_MS)
-        if item is not None:
-            self._ctx.timeline.set_reason(item.row, refused.sentence)
-            self._ctx.emit(LineChanged(room, item.row, refused.code))
+        self._not_before_ms[room] = self._ctx.now_ms + refusal.delay_ms
+        for row in self._ctx.outbox.say_why(room, refused.sentence):
+            self._ctx.emit(LineChanged(room, row, refused.code))
+
+    def _fail(self, item: Item, refused: Refused) -> None:
+        self._ctx.outbox.remove(item.item)
+        self._ctx.timeline.set_delivery(item.row, Delivery.FAILED, refused.sentence)
+        self._ctx.emit(LineChanged(item.conversation, item.row, refused.code))

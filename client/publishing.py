@@ -11,6 +11,10 @@ from saltline.protocol.to_client import Published, Welcome
 from saltline.protocol.to_relay import Publish
 
 PUBLISH_AT_ONCE: Final = 60
+# One-time keys whose private halves are held, of each kind: handed out and not yet used, or, by a
+# relay that says that it has none, never. Beyond that the last resort serves.
+HELD_MAX: Final = 1000
+_DAY_MS: Final = 86_400_000
 _KEPT_MS: Final = limits.PREKEY_KEPT_AFTER_SUCCESSOR_S * 1000
 _LIFE_MS: Final = limits.SIGNED_PREKEY_LIFE_S * 1000
 _LONG_LIVED: Final = (PrekeyKind.SIGNED, PrekeyKind.LAST_RESORT_KEM)
@@ -35,6 +39,7 @@ class Publishing:
 
     def welcomed(self, welcome: Welcome) -> None:
         """Bring the directory up to what it should hold."""
+        self._checked_ms = self._ctx.now_ms
         self._repair(welcome)
         self._rotate()
         self._top_up(welcome.one_time_left, welcome.one_time_kem_left)
@@ -56,13 +61,15 @@ class Publishing:
                 self._ctx.prekeys.set_unpublished(kind, newest[0])
 
     def _rotate(self) -> None:
+        """A key from a clock that was ahead counts as old: nobody takes it."""
         for kind in _LONG_LIVED:
             newest = self._ctx.prekeys.newest(kind)
-            if newest is None or self._ctx.now_ms - newest[1] >= _LIFE_MS:
+            age_ms = _LIFE_MS if newest is None else self._ctx.now_ms - newest[1]
+            if not -_DAY_MS <= age_ms < _LIFE_MS:
                 self._make(kind)
 
     def _top_up(self, one_time_left: int, one_time_kem_left: int) -> None:
-        unpublished = self._ctx.prekeys.unpublished_counts()
+        unpublished = self._ctx.prekeys.unpublished_counts(self._ctx.now_ms)
         for kind, left, full, low in (
             (
                 PrekeyKind.ONE_TIME,
@@ -79,11 +86,14 @@ class Publishing:
         ):
             left += unpublished.get(kind, 0)
             if left < low:
-                for _ in range(full - left):
+                space = HELD_MAX - self._ctx.prekeys.count(kind)
+                for _ in range(min(full - left, space)):
                     self._make(kind)
 
     def _make(self, kind: PrekeyKind) -> None:
         ctx = self._ctx
+        if not ctx.clock_agrees:
+            return
         number = ctx.prekeys.next_prekey_id(kind)
         pair = generate_prekey(ctx.me, kind, number, ctx.now_ms, ctx.random)
         ctx.prekeys.add_prekey(pair, ctx.now_ms, pair.public.not_after_ms + _KEPT_MS)
@@ -92,7 +102,7 @@ class Publishing:
         """Send the next lot; the vault has the private halves before it leaves."""
         if self._publishing:
             return
-        pairs = self._ctx.prekeys.unpublished(PUBLISH_AT_ONCE)
+        pairs = self._ctx.prekeys.unpublished(self._ctx.now_ms, PUBLISH_AT_ONCE)
         if not pairs:
             return
         self._publishing = True
@@ -103,6 +113,7 @@ class Publishing:
         )
 
     def _published(self, pairs: list[PrekeyPair], answer: RelayMessage) -> None:
+        assert isinstance(answer, Published)
         self._publishing = False
         keys = self._ctx.prekeys
         for pair in pairs:
@@ -110,8 +121,7 @@ class Publishing:
             keys.set_published(kind, number)
             if kind in _LONG_LIVED:
                 keys.retire(kind, number, self._ctx.now_ms + _KEPT_MS)
-        if isinstance(answer, Published):
-            self._top_up(answer.one_time_left, answer.one_time_kem_left)
+        self._top_up(answer.one_time_left, answer.one_time_kem_left)
         self._publish()
 
     def _refused(self, refusal: Refusal) -> None:

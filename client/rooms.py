@@ -8,50 +8,53 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from saltline.client.contacts import CONTRADICTED, UNKNOWN, Contacts
-from saltline.client.context import Context, Refusal
-from saltline.client.model import ConversationChanged, Delivery, LineChanged, LineKind
+from saltline.client.context import Context, Misbehaved, Refusal
+from saltline.client.model import ConversationChanged
+from saltline.client.room_entries import RoomEntries
 from saltline.client.vault.rooms import RoomState
-from saltline.client.vault.timeline import NewLine
 from saltline.crypto.encoding import Malformed
 from saltline.crypto.keylog import Account
-from saltline.crypto.primitives import CryptoError
-from saltline.crypto.signatures import (
-    EMPTY_HISTORY,
-    Identity,
-    RoomStatement,
-    next_history_hash,
-    verify,
-)
-from saltline.protocol.content import BadContent, RoomKind, decode_text
+from saltline.crypto.signatures import EMPTY_HISTORY, RoomStatement
+from saltline.protocol.errors import ErrorCode
 from saltline.protocol.limits import PAGE_MAX_ENTRIES, ROOM_RECENT_ENTRIES, TEXT_MAX_BYTES
 from saltline.protocol.messages import RelayMessage
-from saltline.protocol.names import BadName, check_user
+from saltline.protocol.names import BadName, check_room, check_user
 from saltline.protocol.to_client import HistoryPage, RoomEntry, RoomMark
 from saltline.protocol.to_relay import History
 
-_LINE_KINDS: Final = {
-    RoomKind.TEXT: LineKind.TEXT,
-    RoomKind.JOIN: LineKind.JOIN,
-    RoomKind.LEAVE: LineKind.LEAVE,
-}
 HELD_BACK_MAX: Final = PAGE_MAX_ENTRIES
-_SPLIT: Final = (
-    "this room is split: the relay shows a history that is not the one it showed before, or not"
-    " the one that others see. What you have is kept. Ask the relay's admin."
-)
-
-
-class BadRoomEntry(Exception):
-    """An entry that its author did not sign, or not like this."""
+HELD_BACK_MAX_BYTES: Final = 1024 * 1024
+_NOT_OURS: Final = (ErrorCode.NOT_A_MEMBER, ErrorCode.UNKNOWN_ROOM)
 
 
 @dataclass(slots=True)
 class _Held:
-    """Entries that wait for their authors' keys, in order."""
+    """Entries that wait for their authors' keys, in order and without a gap.
+
+    The authors of those up to `asked_to` are being looked up.
+    """
 
     entries: list[RoomEntry] = field(default_factory=list)
+    size_bytes: int = 0
+    asked_to: int = 0
     asking: int = 0
+    is_refused: bool = False
     refetch: bool = False
+
+    def add(self, entries: list[RoomEntry]) -> None:
+        """What is too much, or does not follow, is fetched again."""
+        for entry in entries:
+            last = self.entries[-1].number if self.entries else entry.number - 1
+            if self.refetch or entry.number <= last:
+                continue
+            self.size_bytes += len(entry.signed)
+            self.refetch = (
+                entry.number > last + 1
+                or len(self.entries) >= HELD_BACK_MAX
+                or self.size_bytes > HELD_BACK_MAX_BYTES
+            )
+            if not self.refetch:
+                self.entries.append(entry)
 
 
 class Rooms:
@@ -62,12 +65,20 @@ class Rooms:
         self._contacts = contacts
         self._fetching: set[str] = set()
         self._held: dict[str, _Held] = {}
-        self._split: set[str] = set()
+        self._entries = RoomEntries(context, contacts)
 
     def link_lost(self) -> None:
         """Everything on its way is asked for again after the next login."""
         self._fetching.clear()
         self._held.clear()
+
+    def forget_caches(self) -> None:
+        """A turn was rolled back, and with it what it said."""
+        self._entries.forget_caches()
+
+    def flush(self) -> None:
+        """Say what this turn refused."""
+        self._entries.flush()
 
     @property
     def is_busy(self) -> bool:
@@ -77,9 +88,9 @@ class Rooms:
     # --- membership ----------------------------------------------------------------------------
 
     def welcomed(self, marks: tuple[RoomMark, ...]) -> None:
-        """Catch up with every room of the account."""
+        """Catch up with every room of the account. Raises Misbehaved."""
         timeline = self._ctx.timeline
-        there = {mark.room: mark.last for mark in marks}
+        there = {_checked(mark.room): mark.last for mark in marks}
         for room in timeline.joined_rooms():
             if room not in there:
                 timeline.set_joined(room, False)
@@ -90,7 +101,7 @@ class Rooms:
             if state is None or not timeline.is_joined(room):
                 self._start(room, max(0, last - ROOM_RECENT_ENTRIES), None)
             elif last < state.last:
-                self._alarm(room)
+                self._entries.alarm(room)
             elif last > state.last:
                 self._fetch(room)
 
@@ -113,9 +124,12 @@ class Rooms:
         """Begin, or begin again after an absence, at `after`."""
         state = self._ctx.rooms.state(room)
         own_time_ms = 0 if state is None else state.own_time_ms
-        known = state is not None and state.last >= after
-        if not known:
+        is_member = self._ctx.timeline.is_joined(room)
+        if state is None or (state.last < after and not is_member):
             start = EMPTY_HISTORY if after == 0 else (after_hash or b"")
+            if state is not None:
+                many = "1 entry" if after == state.last + 1 else f"{after - state.last} entries"
+                self._ctx.say(room, f"{many} of your absence: the relay shows newcomers the last.")
             self._ctx.rooms.save(RoomState(room, after, start, own_time_ms))
         self._ctx.timeline.set_joined(room, True)
         self._ctx.emit(ConversationChanged(room))
@@ -136,23 +150,32 @@ class Rooms:
             lambda number: History(number, room, state.last, PAGE_MAX_ENTRIES),
             lambda answer: self._fetched(room, state.last, answer),
             lambda refusal: self._fetch_refused(room, refusal),
+            room,
         )
 
     def _fetch_refused(self, room: str, refusal: Refusal) -> None:
         self._fetching.discard(room)
+        if refusal.code not in _NOT_OURS:
+            self._fetch_later(room, refusal)
+
+    def _fetch_later(self, room: str, refusal: Refusal) -> None:
+        if not refusal.lost:
+            self._ctx.later(refusal.delay_ms, lambda: self._fetch(room))
 
     def _fetched(self, room: str, asked: int, answer: RelayMessage) -> None:
         """A page after `asked`; pushes may have brought some of it since."""
+        assert isinstance(answer, HistoryPage)
         self._fetching.discard(room)
         state = self._ctx.rooms.state(room)
-        if state is None or not isinstance(answer, HistoryPage) or answer.room != room:
+        if state is None:
             return
-        if asked == state.last and not state.hash:
+        if not state.hash and answer.after >= asked:
             # A member from before this vault: the first page says where we start.
-            state = replace(state, hash=answer.after_hash)
+            asked = answer.after
+            state = replace(state, last=asked, hash=answer.after_hash)
             self._ctx.rooms.save(state)
         if answer.after != asked or answer.after_hash != self._ctx.rooms.hash_at(room, asked):
-            self._alarm(room)
+            self._entries.alarm(room)
             return
         before = state.last
         entries = [entry for entry in answer.entries if entry.number > before]
@@ -169,176 +192,69 @@ class Rooms:
         if state is None or not self._ctx.timeline.is_joined(room):
             return
         if held is not None:
-            self._hold(held, [entry])
-        elif entry.number == state.last + 1:
+            held.add([entry])
+        elif entry.number == state.last + 1 and state.hash:
             self._take(room, [entry], is_history=False)
         elif entry.number > state.last:
             self._fetch(room)
 
-    def _hold(self, held: _Held, entries: list[RoomEntry]) -> None:
-        """Keep the order while authors are looked up; what is too much is fetched again."""
-        space = HELD_BACK_MAX - len(held.entries)
-        held.entries += entries[: max(0, space)]
-        held.refetch |= len(entries) > space
-
-    def _take(self, room: str, entries: list[RoomEntry], *, is_history: bool) -> None:
-        """Entries in order; from the first unknown author on they wait."""
+    def _take(
+        self, room: str, entries: list[RoomEntry], *, is_history: bool, asked_to: int = 0
+    ) -> None:
+        """Entries in order; from the first unknown author above `asked_to` on they wait."""
         for position, entry in enumerate(entries):
             state = self._ctx.rooms.state(room)
             if state is None or entry.room != room or entry.number != state.last + 1:
                 if state is not None and entry.number > state.last:
-                    self._alarm(room)
+                    self._entries.alarm(room)
                 return
-            if self._is_unknown(entry.username):
+            if entry.number > asked_to and self._is_unknown(entry):
                 self._look_up(room, entries[position:])
                 return
-            self._add(state, entry, is_history=is_history)
+            self._entries.add(state, entry, is_history=is_history)
 
-    def _is_unknown(self, username: str) -> bool:
+    def _is_unknown(self, entry: RoomEntry) -> bool:
+        """Whether a lookup may tell who signed: a stranger, or a member with a new key."""
         try:
-            check_user(username)
-        except BadName:
+            check_user(entry.username)
+            author = RoomStatement.decode(entry.signed, TEXT_MAX_BYTES).author
+        except (BadName, Malformed):
             return False  # no lookup for it: the entry is refused as it is
-        return self._contacts.account(username) is None
+        return self._entries.identity(entry.username, author) is None
 
     def _look_up(self, room: str, entries: list[RoomEntry]) -> None:
         held = self._held[room] = _Held()
-        self._hold(held, entries)
-        names = sorted({e.username for e in held.entries if self._is_unknown(e.username)})
+        held.add(entries)
+        held.asked_to = held.entries[-1].number
+        names = sorted({e.username for e in held.entries if self._is_unknown(e)})
         held.asking = len(names)
         for name in names:
-            self._contacts.look_up(name, lambda result: self._looked_up(room, result))
+            self._contacts.look_up(name, lambda result: self._looked_up(room, held, result))
 
-    def _looked_up(self, room: str, result: Account | Refusal) -> None:
-        held = self._held.get(room)
-        if held is None:
+    def _looked_up(self, room: str, held: _Held, result: Account | Refusal) -> None:
+        """Once all were answered. A refused lookup says nothing about an author."""
+        if self._held.get(room) is not held:
             return
         held.asking -= 1
+        if isinstance(result, Refusal) and result not in (UNKNOWN, CONTRADICTED):
+            held.is_refused = True
+            self._fetch_later(room, result)
         if held.asking > 0:
             return
         del self._held[room]
-        if isinstance(result, Refusal) and result not in (UNKNOWN, CONTRADICTED):
-            return  # fetched again with the next entry or login
-        self._take_held(room, held)
-
-    def _take_held(self, room: str, held: _Held) -> None:
-        for entry in held.entries:
-            state = self._ctx.rooms.state(room)
-            if state is None or entry.number != state.last + 1:
-                continue
-            self._add(state, entry, is_history=True)
-        state = self._ctx.rooms.state(room)
-        if held.refetch and state is not None:
+        if held.is_refused:
+            return
+        self._take(room, held.entries, is_history=True, asked_to=held.asked_to)
+        waiting = self._held.get(room)
+        if waiting is not None:
+            waiting.refetch |= held.refetch
+        elif held.refetch:
             self._fetch(room)
 
-    # --- one entry -----------------------------------------------------------------------------
 
-    def _add(self, state: RoomState, entry: RoomEntry, *, is_history: bool) -> None:
-        """Take one entry in. The hash goes on whatever the entry is worth."""
-        room = state.room
-        try:
-            statement, author = self._check(state, entry, is_history=is_history)
-        except (BadRoomEntry, CryptoError, Malformed) as error:
-            self._refuse(room, entry, error)
-        else:
-            self._ctx.rooms.set_author_time(room, author.hash, statement.time_ms)
-            self._show(entry, statement)
-        following = next_history_hash(state.hash, entry.signed)
-        own_time_ms = self._own_time(state, entry)
-        self._ctx.rooms.save(RoomState(room, entry.number, following, own_time_ms))
-
-    def _own_time(self, state: RoomState, entry: RoomEntry) -> int:
-        if entry.username != self._ctx.account.username:
-            return state.own_time_ms
-        mine = self._ctx.rooms.author_time(state.room, self._ctx.me.identity.hash)
-        return max(state.own_time_ms, mine)
-
-    def _refuse(self, room: str, entry: RoomEntry, error: Exception) -> None:
-        self._ctx.alert(
-            room,
-            f"Entry {entry.number} of this room is not shown: it is not signed by the author that"
-            f" the relay names ({error}). The relay, or somebody on it, may be forging.",
-        )
-
-    def _check(
-        self, state: RoomState, entry: RoomEntry, *, is_history: bool
-    ) -> tuple[RoomStatement, Identity]:
-        statement = RoomStatement.decode(entry.signed, TEXT_MAX_BYTES)
-        if statement.room != state.room or statement.relay_id != self._ctx.me.identity.relay_id:
-            raise BadRoomEntry("signed for another room or relay")
-        author = self._author(entry, statement, is_history=is_history)
-        verify(author.signing_key, entry.signed, entry.signature)
-        if statement.time_ms <= self._ctx.rooms.author_time(state.room, author.hash):
-            raise BadRoomEntry("an older entry, repeated")
-        seen = self._ctx.rooms.hash_at(state.room, statement.seen)
-        if statement.seen >= entry.number or (seen and seen != statement.seen_hash):
-            self._alarm(state.room)
-        return statement, author
-
-    def _author(self, entry: RoomEntry, statement: RoomStatement, *, is_history: bool) -> Identity:
-        """The identity that signed: live now, or, in history, ever."""
-        account = self._contacts.account(entry.username)
-        for identity in account.live if account is not None else ():
-            if identity.hash == statement.author:
-                return identity
-        past = self._contacts.was_ever_live(entry.username, statement.author)
-        if past is None or not is_history:
-            raise BadRoomEntry("not a key of that name")
-        return past
-
-    def _show(self, entry: RoomEntry, statement: RoomStatement) -> None:
-        ctx, room, author = self._ctx, entry.room, entry.username
-        kind = statement.kind
-        body, line_kind = "", LineKind.UNSUPPORTED
-        if kind in RoomKind.__members__.values():
-            line_kind = _LINE_KINDS[RoomKind(kind)]
-        if line_kind is LineKind.TEXT:
-            try:
-                body = decode_text(statement.body)
-            except BadContent:
-                line_kind = LineKind.UNSUPPORTED
-        me = ctx.account.username
-        row = ctx.timeline.find(room, author, statement.message_id)
-        if row is not None:
-            if author == me:
-                self._arrived(room, row, entry.number)
-            return
-        ctx.add_line(
-            NewLine(
-                room,
-                line_kind,
-                author,
-                body,
-                statement.time_ms,
-                ctx.now_ms,
-                statement.message_id,
-                mine=author == me,
-                delivery=Delivery.RELAYED if author == me else Delivery.NONE,
-                number=entry.number,
-                mention=_mentions(body, me),
-            )
-        )
-
-    def _arrived(self, room: str, row: int, number: int) -> None:
-        """Our own entry came back with its number."""
-        self._ctx.timeline.set_number(row, number)
-        self._ctx.timeline.set_delivery(row, Delivery.RELAYED)
-        self._ctx.emit(LineChanged(room, row))
-
-    def _alarm(self, room: str) -> None:
-        if room not in self._split:
-            self._split.add(room)
-            self._ctx.alert(room, _SPLIT)
-
-
-def _mentions(body: str, username: str) -> bool:
-    folded = body.casefold()
-    at = folded.find(username)
-    while at >= 0:
-        end = at + len(username)
-        before = folded[at - 1] if at else " "
-        after = folded[end] if end < len(folded) else " "
-        if not (before.isalnum() or before in "_-") and not (after.isalnum() or after in "_-"):
-            return True
-        at = folded.find(username, end)
-    return False
+def _checked(room: str) -> str:
+    """Only a room's name may name a conversation here: others name people."""
+    try:
+        return check_room(room)
+    except BadName:
+        raise Misbehaved("The relay named a room that cannot be one.") from None

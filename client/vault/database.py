@@ -1,7 +1,7 @@
 """The vault: one SQLite database, encrypted as a whole (docs/protocol.md §8)."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -105,27 +105,35 @@ class Vault:
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """All or nothing, on disk when the block has ended. Raises VaultFailed."""
-        try:
-            self.db.execute("BEGIN IMMEDIATE")
-        except apsw.Error as error:
-            raise _failed(error) from None
+        if self.db.in_transaction:  # an earlier rollback failed
+            self.run("ROLLBACK")
+        self.run("BEGIN IMMEDIATE")
         try:
             yield
-            self.db.execute("COMMIT")
+            self.run("COMMIT")
         except BaseException as error:
             if self.db.in_transaction:
-                self.db.execute("ROLLBACK")
+                with suppress(VaultFailed):  # tried again at the next beginning
+                    self.run("ROLLBACK")
             if isinstance(error, apsw.Error):
                 raise _failed(error) from None
             raise
 
+    # Whatever SQLite refuses is a VaultFailed, also outside a transaction.
+
     def rows(self, sql: str, *values: SQLiteValue) -> list[tuple[Any, ...]]:
-        """All rows of a query."""
-        return self.db.execute(sql, values).fetchall()
+        """All rows of a query. Raises VaultFailed."""
+        try:
+            return self.db.execute(sql, values).fetchall()
+        except apsw.Error as error:
+            raise _failed(error) from None
 
     def row(self, sql: str, *values: SQLiteValue) -> tuple[Any, ...] | None:
-        """The first row of a query, or None."""
-        found: tuple[Any, ...] | None = self.db.execute(sql, values).fetchone()
+        """The first row of a query, or None. Raises VaultFailed."""
+        try:
+            found: tuple[Any, ...] | None = self.db.execute(sql, values).fetchone()
+        except apsw.Error as error:
+            raise _failed(error) from None
         return found
 
     def value(self, sql: str, *values: SQLiteValue) -> Any:
@@ -134,12 +142,15 @@ class Vault:
         return None if found is None else found[0]
 
     def run(self, sql: str, *values: SQLiteValue) -> None:
-        """A statement that changes rows."""
-        self.db.execute(sql, values)
+        """A statement that changes rows. Raises VaultFailed."""
+        try:
+            self.db.execute(sql, values)
+        except apsw.Error as error:
+            raise _failed(error) from None
 
     def insert(self, sql: str, *values: SQLiteValue) -> int:
-        """An INSERT; returns the new row's number."""
-        self.db.execute(sql, values)
+        """An INSERT; returns the new row's number. Raises VaultFailed."""
+        self.run(sql, *values)
         return self.db.last_insert_rowid()
 
     def account(self) -> AccountRow | None:

@@ -3,13 +3,20 @@
 from collections.abc import Iterable
 
 from saltline.client.vault.database import Vault
-from saltline.crypto.bundles import PrekeyKind
+from saltline.crypto.bundles import DAY_MS, PREKEY_LIFE_MS, PrekeyKind
 from saltline.crypto.keys import PrekeyPair
 from saltline.crypto.session import Session
 
 SEEN_KEPT_MS = 45 * 86_400_000
 FAILED_KEPT_MS = 30 * 86_400_000
 FAILED_KEPT_PER_PEER = 100
+
+# What has expired, or was made by a clock that was ahead, is refused with all that comes with it.
+_PUBLISHABLE = "published = 0 AND made_ms > ? AND made_ms <= ?"
+
+
+def _dates(now_ms: int) -> tuple[int, int]:
+    return now_ms - PREKEY_LIFE_MS, now_ms + DAY_MS
 
 
 class KeyStore:
@@ -44,12 +51,14 @@ class KeyStore:
         )
         return None if found is None else PrekeyPair.from_bytes(found)
 
-    def unpublished(self, limit: int) -> list[PrekeyPair]:
-        """Pairs that the relay has not confirmed, oldest first."""
+    def unpublished(self, now_ms: int, limit: int) -> list[PrekeyPair]:
+        """Pairs that the relay has not confirmed and would take now, oldest first."""
         return [
             PrekeyPair.from_bytes(row[0])
             for row in self._vault.rows(
-                "SELECT pair FROM prekeys WHERE published = 0 ORDER BY kind, id LIMIT ?", limit
+                f"SELECT pair FROM prekeys WHERE {_PUBLISHABLE} ORDER BY kind, id LIMIT ?",
+                *_dates(now_ms),
+                limit,
             )
         ]
 
@@ -65,12 +74,17 @@ class KeyStore:
             "UPDATE prekeys SET published = 0 WHERE kind = ? AND id = ?", int(kind), number
         )
 
-    def unpublished_counts(self) -> dict[PrekeyKind, int]:
-        """How many pairs of each kind the relay has not confirmed."""
+    def unpublished_counts(self, now_ms: int) -> dict[PrekeyKind, int]:
+        """How many pairs of each kind the relay has not confirmed and would take now."""
         rows = self._vault.rows(
-            "SELECT kind, count(*) FROM prekeys WHERE published = 0 GROUP BY kind"
+            f"SELECT kind, count(*) FROM prekeys WHERE {_PUBLISHABLE} GROUP BY kind",
+            *_dates(now_ms),
         )
         return {PrekeyKind(kind): count for kind, count in rows}
+
+    def count(self, kind: PrekeyKind) -> int:
+        """How many private halves of a kind are held."""
+        return int(self._vault.value("SELECT count(*) FROM prekeys WHERE kind = ?", int(kind)))
 
     def newest(self, kind: PrekeyKind) -> tuple[int, int] | None:
         """(id, made_ms) of the newest pair of a kind."""

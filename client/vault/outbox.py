@@ -52,14 +52,34 @@ class OutboxStore:
             )
         ]
 
-    def unencrypted(self, conversation: str, limit: int) -> list[Item]:
-        """Items of a conversation that have no envelope yet, in order."""
-        return [
-            Item(row[0], row[1], row[2], row[3], False)
-            for row in self._vault.rows(
-                "SELECT item, conversation, row, content FROM outbox"
-                " WHERE conversation = ? AND NOT encrypted ORDER BY item LIMIT ?",
+    def last_encrypted(self, conversation: str) -> int:
+        """The last item that has envelopes, or 0. Reads every item: remember the answer."""
+        return int(
+            self._vault.value(
+                "SELECT coalesce(max(item), 0) FROM outbox WHERE conversation = ? AND encrypted",
                 conversation,
+            )
+        )
+
+    def count_to(self, conversation: str, item: int) -> int:
+        """How many items of a conversation there are, up to this one."""
+        return int(
+            self._vault.value(
+                "SELECT count(*) FROM outbox WHERE conversation = ? AND item <= ?",
+                conversation,
+                item,
+            )
+        )
+
+    def after(self, conversation: str, item: int, limit: int) -> list[Item]:
+        """The items of a conversation that come after this one, in order."""
+        return [
+            Item(row[0], row[1], row[2], row[3], bool(row[4]))
+            for row in self._vault.rows(
+                "SELECT item, conversation, row, content, encrypted FROM outbox"
+                " WHERE conversation = ? AND item > ? ORDER BY item LIMIT ?",
+                conversation,
+                item,
                 limit,
             )
         ]
@@ -74,13 +94,27 @@ class OutboxStore:
         return None if row is None else Item(row[0], row[1], row[2], row[3], bool(row[4]))
 
     def items(self, conversation: str) -> list[Item]:
-        """All items of a conversation, in order."""
+        """All items of a conversation, in order, without their content."""
         rows = self._vault.rows(
-            "SELECT item, conversation, row, content, encrypted FROM outbox"
+            "SELECT item, conversation, row, encrypted FROM outbox"
             " WHERE conversation = ? ORDER BY item",
             conversation,
         )
-        return [Item(row[0], row[1], row[2], row[3], bool(row[4])) for row in rows]
+        return [Item(row[0], row[1], row[2], b"", bool(row[3])) for row in rows]
+
+    def say_why(self, conversation: str, reason: str) -> list[int]:
+        """Note on every line that waits why it does; returns their rows."""
+        self._vault.run(
+            "UPDATE lines SET reason = ? WHERE reason <> ? AND row IN"
+            " (SELECT row FROM outbox WHERE conversation = ? AND row > 0)",
+            reason,
+            reason,
+            conversation,
+        )
+        rows = self._vault.rows(
+            "SELECT row FROM outbox WHERE conversation = ? AND row > 0 ORDER BY item", conversation
+        )
+        return [row[0] for row in rows]
 
     def set_encrypted(self, item: int) -> None:
         """All envelopes of an item are made."""

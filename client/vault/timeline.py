@@ -214,7 +214,8 @@ class Timeline:
         due: dict[tuple[str, bool], list[bytes]] = {}
         more = False
         for username, message_id, read in self._vault.rows(
-            "SELECT d.username, d.id, d.read FROM people p CROSS JOIN receipts_due d USING (username)"
+            "SELECT d.username, d.id, d.read"
+            " FROM people p CROSS JOIN receipts_due d USING (username)"
             " WHERE p.accepted AND NOT p.changed AND NOT p.blocked ORDER BY d.read"
         ):
             ids = due.setdefault((username, bool(read)), [])

@@ -279,8 +279,9 @@ def test_signed_prekeys_rotate_and_old_mail_still_opens(
     assert bob.texts("@alice") == ["to the first signed prekey"]
     newest = bob.vault.value("SELECT max(id) FROM prekeys WHERE kind = 1")
     assert newest == 2
+    bob.offline()
     relay.now_ms += 39 * 86_400_000
-    bob.tick()
+    bob.online().tick()
     assert bob.vault.value("SELECT count(*) FROM prekeys WHERE kind = 1 AND id = 1") == 0
 
 

@@ -91,7 +91,7 @@ def test_a_reader_sees_what_was_committed_and_cannot_write(vault: Vault) -> None
         vault.set_meta("seen", 1)
         assert reader.meta("seen") == 0
     assert reader.meta("seen") == 1
-    with pytest.raises(apsw.ReadOnlyError):
+    with pytest.raises(VaultFailed, match="ReadOnlyError"):
         reader.run("DELETE FROM meta")
     reader.close()
 

@@ -7,7 +7,7 @@ import pytest
 
 from saltline.client.model import Delivery, LineKind
 from saltline.client.vault import views
-from saltline.client.vault.database import Vault
+from saltline.client.vault.database import Vault, VaultFailed
 from saltline.client.vault.people import PeopleStore, Person
 from saltline.client.vault.timeline import NewLine, Timeline
 
@@ -73,7 +73,7 @@ def test_paging_uses_the_index(vault: Vault) -> None:
 
 def test_the_same_message_cannot_be_added_twice(vault: Vault, timeline: Timeline) -> None:
     timeline.add(theirs("once", 1))
-    with pytest.raises(Exception, match="UNIQUE"):
+    with pytest.raises(VaultFailed, match="ConstraintError"):
         timeline.add(theirs("twice", 1))
     assert timeline.find(BOB, "bob", (1).to_bytes(16)) == 1
     assert timeline.find(BOB, "mallory", (1).to_bytes(16)) is None
