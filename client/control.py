@@ -40,6 +40,7 @@ _CALLERS_MAX: Final = 32
 _FIRST_LINE_S: Final = 10.0
 _CONNECT_S: Final = 5.0
 _LEAVE_S: Final = 2.0
+_ACCEPT_AGAIN_S: Final = 0.1
 _PLACE_MAX_BYTES: Final = 4096
 
 
@@ -153,7 +154,7 @@ class ControlServer:
         self._service = service
         self._lock = threading.Lock()  # guards the callers; tier 2
         self._callers: dict[socket.socket, threading.Thread] = {}
-        self._closing = False
+        self._closing = threading.Event()
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             place = _make_place(self._folder)
@@ -174,7 +175,7 @@ class ControlServer:
     def close(self) -> None:
         """Send everybody away and remove the socket. Call `Service.leave` first."""
         with self._lock:
-            self._closing = True
+            self._closing.set()
             callers = dict(self._callers)
         _remove_place(self._folder)
         with suppress(OSError):  # ends the accept; macOS says that it is not connected
@@ -195,11 +196,12 @@ class ControlServer:
             try:
                 sock, _ = self._listener.accept()
             except OSError:
-                if self._closing:
+                # Out of descriptors, for instance: what is there already may end meanwhile.
+                if self._closing.wait(_ACCEPT_AGAIN_S):
                     return
                 continue
             with self._lock:
-                if self._closing or len(self._callers) >= _CALLERS_MAX:
+                if self._closing.is_set() or len(self._callers) >= _CALLERS_MAX:
                     sock.close()
                     continue
                 thread = threading.Thread(
@@ -255,7 +257,10 @@ class ControlClient:
         self._sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             self._sock.settimeout(_CONNECT_S)
-            self._sock.connect(os.fspath(find_place(folder)))
+            place = find_place(folder)
+            if place.parent != folder and not _is_private(place.parent):
+                raise PermissionError("the socket's folder is not ours any more")
+            self._sock.connect(os.fspath(place))
             self._sock.settimeout(None)
         except BaseException:
             self._sock.close()

@@ -104,7 +104,10 @@ def _dial_one(
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         # An IPv6 zone is a matter of this computer, not part of the name in a certificate.
         name = host.partition("%")[0]
-        secure = context.wrap_socket(plain, server_hostname=name, do_handshake_on_connect=False)
+        try:
+            secure = context.wrap_socket(plain, server_hostname=name, do_handshake_on_connect=False)
+        except ValueError:  # also what IDNA refuses
+            raise DialFailed(f"{host} is not a host's name") from None
         guard.sock = secure
         _shake_hands(secure, wait, deadline)
         return secure

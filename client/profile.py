@@ -223,11 +223,15 @@ def text_is(header: str, value: bytes, data: bytes) -> bool:
     return data == f"{header}{value.hex()}\n".encode("ascii")
 
 
-def read_passphrase_file(path: Path) -> str:
-    """The first line of a file, without its end. Raises Refused."""
+def read_passphrase_file(path: Path) -> tuple[str, bool]:
+    """The first line of a file, without its end; and whether others can read it too.
+
+    Raises Refused.
+    """
     try:
         with open(path, "rb") as file:
             data = file.read(PASSPHRASE_MAX_BYTES + 1)
+            mode = os.fstat(file.fileno()).st_mode
     except OSError as error:
         raise _unusable(path, error) from None
     line = data.partition(b"\n")[0].removesuffix(b"\r")
@@ -239,7 +243,7 @@ def read_passphrase_file(path: Path) -> str:
         raise Refused(f"The passphrase in {path} is not valid UTF-8.") from None
     if not passphrase:
         raise Refused(f"The first line of {path} is empty; the passphrase stands there.")
-    return passphrase
+    return passphrase, bool(mode & _OTHERS and stat.S_ISREG(mode))
 
 
 def _derive(passphrase: str, salt: bytes) -> bytes:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -12,8 +12,8 @@ from saltline.client.link_events import Target
 from saltline.client.messenger import Client, target_of
 from saltline.client.model import ExitCode, Refused
 from saltline.client.output import Output, say
-from saltline.client.profile import KeyKind, Profile, harden_process, read_passphrase_file
-from saltline.client.terminal import ask_key, ask_new_passphrase
+from saltline.client.profile import KeyKind, Profile, harden_process
+from saltline.client.terminal import ask_key, ask_new_passphrase, passphrase_from
 from saltline.protocol.names import BadName, check_user
 
 ANSWER_S: Final = 45.0
@@ -27,7 +27,7 @@ class Wish:
 
     username: str
     target: Target
-    invite: str = ""
+    invite: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +115,7 @@ def _new_key(profile: Profile, choice: KeyChoice) -> bytes:
     if choice.no_passphrase:
         return profile.create_key(None)
     if choice.passphrase_file is not None:
-        return profile.create_key(read_passphrase_file(choice.passphrase_file))
+        return profile.create_key(passphrase_from(choice.passphrase_file))
     return profile.create_key(ask_new_passphrase())
 
 

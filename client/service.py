@@ -113,9 +113,10 @@ class Service:
 
     def _note(self, event: Event) -> None:
         with self._news:
-            if isinstance(event, LineChanged) and event.code is not None:
-                self._codes[event.row] = event.code
-                self._codes.move_to_end(event.row)
+            if isinstance(event, LineChanged):
+                self._codes.pop(event.row, None)  # what was said before is over
+                if event.code is not None:
+                    self._codes[event.row] = event.code
                 while len(self._codes) > _CODES_KEPT:
                     self._codes.popitem(last=False)
             self._event_count += 1
@@ -147,7 +148,7 @@ class Service:
 
     def _online(self, deadline: float, what: str) -> None:
         """Wait until logged in. Raises Refused (UNREACHABLE)."""
-        self._client.start()
+        self._connect()
 
         def look() -> bool | None:
             self._check_not_refused()
@@ -157,6 +158,12 @@ class Service:
         if self._until(look, deadline) is None:
             detail = self._client.status().detail
             raise Refused(f"{what}: {detail or 'the relay does not answer'}.", ExitCode.UNREACHABLE)
+
+    def _connect(self) -> None:
+        """Be connected, or try now: who asks does not want to wait for the next retry."""
+        self._client.start()
+        if self._client.status().connection is ConnectionState.OFFLINE:
+            self._client.reconnect()
 
     def _check_not_refused(self, *, waiting: bool = True) -> None:
         """Waiting for a relay that refuses us, or that we refuse, never ends."""
@@ -247,7 +254,7 @@ class Service:
 
     def _await(self, row: int, wanted: Delivery, timeout_s: float) -> Iterator[Reply]:
         if wanted > Delivery.QUEUED:
-            self._client.start()
+            self._connect()
         deadline = time.monotonic() + timeout_s
         done = self._until(lambda: self._progress(row, wanted), deadline)
         line = done or self._client.line(row)

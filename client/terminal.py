@@ -24,13 +24,21 @@ def ask_key(profile: Profile, passphrase_file: Path | None) -> bytes:
     if profile.key_kind is not KeyKind.PASSPHRASE:
         return profile.unlock(None)
     if passphrase_file is not None:
-        return profile.unlock(read_passphrase_file(passphrase_file))
+        return profile.unlock(passphrase_from(passphrase_file))
     if not has_terminal():
         raise Refused(
             "This profile has a passphrase, and there is no terminal to ask for it:"
             " saltline --passphrase-file FILE …"
         )
     return profile.unlock(_ask(f"Passphrase of {profile.folder}: "))
+
+
+def passphrase_from(file: Path) -> str:
+    """The passphrase in a file; says so if others can read it. Raises Refused."""
+    passphrase, is_public = read_passphrase_file(file)
+    if is_public:
+        say(f"Others can read the passphrase in {file}: chmod 600 {file}")
+    return passphrase
 
 
 def ask_new_passphrase() -> str:

@@ -271,6 +271,8 @@ def test_a_passphrase_file_opens_what_it_closed(house: House, saltline: Shell) -
     profile, right, wrong = (house.folder / name for name in ("ann9", "right", "wrong"))
     right.write_text("correct horse\n")
     wrong.write_text("battery staple\n")
+    right.chmod(0o600)
+    wrong.chmod(0o600)
     made = saltline(profile, *registration(house, "ann9", "--passphrase-file", str(right)))
 
     opened = saltline(None, "--profile", str(profile), "--passphrase-file", str(right), "whoami")
@@ -298,9 +300,19 @@ class Terminal:
     """`saltline` on a terminal of its own, typed at."""
 
     def __init__(self, profile: Path, *arguments: str) -> None:
-        self.pid, self._master = pty.fork()
-        if self.pid == 0:
-            os.execv(PROGRAM[0], [*PROGRAM, "--profile", str(profile), *arguments])
+        self._master, slave = pty.openpty()
+        take_terminal = (
+            "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0);"
+            "os.execv(sys.argv[1], sys.argv[1:])"
+        )
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", take_terminal, *PROGRAM, "--profile", str(profile), *arguments],
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            start_new_session=True,
+        )
+        os.close(slave)
         self.shown = ""
 
     def expect(self, text: str) -> None:
@@ -326,9 +338,8 @@ class Terminal:
         give_up = time.monotonic() + TIMEOUT_S
         while self._read():
             assert time.monotonic() < give_up, self.shown
-        _, status = os.waitpid(self.pid, 0)
         os.close(self._master)
-        return os.waitstatus_to_exitcode(status)
+        return self._process.wait(TIMEOUT_S)
 
 
 def test_a_passphrase_is_typed_unseen_and_twice(house: House) -> None:

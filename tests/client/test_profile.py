@@ -209,9 +209,13 @@ def test_a_profile_that_is_set_up_keeps_its_key(profile: Profile) -> None:
 def test_the_first_line_of_a_file_is_the_passphrase(
     tmp_path: Path, data: bytes, passphrase: str
 ) -> None:
-    (tmp_path / "file").write_bytes(data)
+    file = tmp_path / "file"
+    file.write_bytes(data)
 
-    assert read_passphrase_file(tmp_path / "file") == passphrase
+    file.chmod(0o600)
+    assert read_passphrase_file(file) == (passphrase, False)
+    file.chmod(0o604)
+    assert read_passphrase_file(file) == (passphrase, True)
 
 
 @pytest.mark.parametrize(
