@@ -102,7 +102,9 @@ def _failing_in_words(command: Callable[..., None]) -> Callable[..., None]:
             from saltline.client.output import say
 
             refused = as_refused(error)
-            say(f"saltline: {refused.sentence}")
+            # The core's sentences name the screen's commands; a shell has some of them too.
+            sentence = refused.sentence.replace(" /verify ", " saltline verify ")
+            say(f"saltline: {sentence}")
             raise click.exceptions.Exit(refused.code) from None
 
     return run

@@ -84,7 +84,8 @@ class Refusal:
             )
         known = self.code in ErrorCode.__members__.values()
         code = _EXIT_CODES.get(ErrorCode(self.code)) if known else None
-        return Refused(sanitise(self.detail, newlines=False), code or ExitCode.USAGE)
+        sentence = sanitise(self.detail, newlines=False)
+        return Refused(sentence, code or ExitCode.USAGE, relay_code=self.code)
 
 
 LINK_LOST: Final = Refusal("link_lost", "", lost=True)

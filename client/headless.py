@@ -21,6 +21,9 @@ from saltline.protocol.names import BadName, parse_conversation
 _TAKE_MAX: Final = 200
 # While nothing comes, `recv` asks again this often, and looks how the link is.
 _TAKE_S: Final = 10.0
+# A newcomer's room has many of them, and no message among them.
+_COMINGS_AND_GOINGS: Final = ("join", "leave")
+_MESSAGES: Final = ("message", "unsupported")
 # Receipts for what was just printed get this long to leave.
 _RECEIPTS_S: Final = 2.0
 
@@ -212,7 +215,7 @@ def receive_count(session: Session, count: int) -> None:
                 ExitCode.TIMED_OUT,
             )
         lines = _print_some(session, min(left, _TAKE_MAX), min(_TAKE_S, session.left_s))
-        left -= sum(1 for each in lines if each.record["type"] in ("message", "unsupported"))
+        left -= sum(1 for each in lines if each.record["type"] in _MESSAGES)
     try:
         session.perform(requests.CatchUp(_RECEIPTS_S))
     except Refused:
@@ -234,7 +237,8 @@ def _print_some(session: Session, limit: int, timeout_s: float) -> list[Reply]:
     if not lines:
         return lines
     for reply in lines:
-        session.output.show(reply.record)
+        if session.as_json or reply.record["type"] not in _COMINGS_AND_GOINGS:
+            session.output.show(reply.record)
     session.output.flush()
     session.perform(requests.Printed(lines[-1].row))
     return lines

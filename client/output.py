@@ -123,7 +123,8 @@ def _message(record: Record) -> str:
     # A sender's clock is shown, but never as later than when its message came.
     moment = _local(min(record["sent_at"], record["received_at"]))
     author = _TRUST_MARKS.get(record["trust"], "?") + record["from"]
-    text = f"{moment} {record['conversation']} {author}: {_indented(record['body'])}"
+    body = _indented(record["body"].rstrip("\n"))
+    text = f"{moment} {record['conversation']} {author}: {body}"
     if mark := _DELIVERY_MARKS.get(record.get("delivery", "")):
         text += f"  [{mark}]"
     if reason := record.get("reason"):

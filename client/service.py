@@ -143,7 +143,8 @@ class Service:
         with suppress(FutureTimeout):
             return future.result(timeout_s)
         raise Refused(
-            f"{what}: the relay did not answer within {timeout_s:g} s.", ExitCode.TIMED_OUT
+            f"{what}: the relay did not answer within {round(timeout_s, 1):g} s.",
+            ExitCode.TIMED_OUT,
         )
 
     def _online(self, deadline: float, what: str) -> None:
@@ -157,7 +158,9 @@ class Service:
 
         if self._until(look, deadline) is None:
             detail = self._client.status().detail
-            raise Refused(f"{what}: {detail or 'the relay does not answer'}.", ExitCode.UNREACHABLE)
+            raise Refused(
+                f"{what}: {_ended(detail or 'the relay does not answer')}", ExitCode.UNREACHABLE
+            )
 
     def _connect(self) -> None:
         """Be connected, or try now: who asks does not want to wait for the next retry."""
@@ -292,13 +295,13 @@ class Service:
         else:
             safe, reason = "It is on the relay.", ""
         if status.connection is ConnectionState.REFUSED:
-            return Refused(f"{status.detail} {safe}", ExitCode.UNREACHABLE)
+            return Refused(f"{_ended(status.detail)} {safe}", ExitCode.UNREACHABLE)
         if code is ExitCode.NOT_TRUSTED:
-            return Refused(f"{line.reason} {safe}", code)
+            return Refused(f"{_ended(line.reason)} The text waits on this disk until then.", code)
         goal = "on the relay" if wanted is Delivery.RELAYED else wanted.name.lower()
         because = f" ({reason.rstrip('.')})" if reason else ""
         return Refused(
-            f"Not {goal} within {timeout_s:g} s{because}. {safe}",
+            f"Not {goal} within {round(timeout_s, 1):g} s{because}. {safe}",
             ExitCode.LIMITED if code is ExitCode.LIMITED else ExitCode.TIMED_OUT,
         )
 
@@ -351,6 +354,11 @@ def _conversation(name: str) -> Conversation:
         return parse_conversation(name)
     except BadName as error:
         raise Refused(str(error)) from None
+
+
+def _ended(sentence: str) -> str:
+    """With a full stop, so that another sentence can follow."""
+    return sentence if sentence.endswith(".") else sentence + "."
 
 
 def _user(name: str) -> str:

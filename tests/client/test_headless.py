@@ -90,6 +90,18 @@ def test_the_mark_stays_where_it_was_when_nothing_could_be_printed(
     assert bodies(saltline(ben, "recv", "--json")) == ["do not lose me"]
 
 
+def test_people_are_not_shown_who_came_and_went(house: House, saltline: Shell) -> None:
+    ben = house.user("ben45")
+    house.user("ann45")
+
+    for_programs = saltline(ben, "recv", "--json")
+    house.user("ann46")
+
+    assert "join" in [each["type"] for each in for_programs.records]
+    assert saltline(ben, "recv") == Ran(0, "", "")
+    assert "#lobby ~ann46 joined" in saltline(ben, "history", "#lobby").out
+
+
 def test_count_waits_for_so_many_messages_and_prints_no_more(house: House, saltline: Shell) -> None:
     ann, ben = house.user("ann5"), house.user("ben5")
     for text in ("one", "two", "three"):
