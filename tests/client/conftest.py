@@ -3,9 +3,13 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import apsw
 import pytest
 
+from saltline.client.vault import database
+from saltline.protocol import limits
 from saltline.server.settings import Settings
+from saltline.server.store.sqlite import SqliteStore
 from tests.client.world import MemoryRelay, Person
 
 Meet = Callable[[str], Person]
@@ -34,3 +38,26 @@ def alice(meet: Meet) -> Person:
 @pytest.fixture
 def bob(meet: Meet) -> Person:
     return meet("bob")
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fewer prekeys, and a disk that need not hold against power loss: nothing else changes."""
+    monkeypatch.setattr(limits, "ONE_TIME_PREKEYS", 6)
+    monkeypatch.setattr(limits, "ONE_TIME_PREKEYS_REFILL_BELOW", 2)
+    monkeypatch.setattr(limits, "ONE_TIME_KEM_PREKEYS", 4)
+    monkeypatch.setattr(limits, "ONE_TIME_KEM_PREKEYS_REFILL_BELOW", 2)
+    connect = database._connect
+
+    def connect_quickly(path: Path, key: bytes, flags: int) -> apsw.Connection:
+        connection = connect(path, key, flags)
+        connection.pragma("synchronous", "off")
+        return connection
+
+    def prepare_quickly(self: SqliteStore, connection: apsw.Connection, relay_id: bytes) -> None:
+        prepare(self, connection, relay_id)
+        connection.pragma("synchronous", "off")
+
+    prepare = SqliteStore._prepare
+    monkeypatch.setattr(database, "_connect", connect_quickly)
+    monkeypatch.setattr(SqliteStore, "_prepare", prepare_quickly)

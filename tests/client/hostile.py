@@ -22,6 +22,16 @@ def inject(person: Person, *messages: RelayMessage) -> None:
     person.perform(person.core.received([encode_message(each) for each in messages], person.now))
 
 
+Tamper = Callable[[RelayMessage], Iterable[RelayMessage]]
+
+
+def under(person: Person, tamper: Tamper | None) -> Person:
+    """The same person, from now on behind a relay that lies like this."""
+    person.offline()
+    person.tamper = tamper
+    return person.online()
+
+
 class Withheld:
     """A tamper that keeps messages of one kind until `release`."""
 

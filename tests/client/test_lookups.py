@@ -18,6 +18,8 @@ from tests.client.conftest import Meet
 from tests.client.hostile import Withheld, inject, refusing
 from tests.client.world import MemoryRelay, Person, settle
 
+pytestmark = pytest.mark.usefixtures("quick")
+
 MINUTE_MS = 60_000
 
 

@@ -1,0 +1,187 @@
+"""Rooms of a relay that lies: nothing is skipped, repeated, or shown as what it is not."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import msgspec
+import pytest
+
+from saltline.client.model import Delivery
+from saltline.client.vault import views
+from saltline.crypto.signatures import EMPTY_HISTORY, RoomStatement
+from saltline.protocol import to_client
+from saltline.protocol.content import RoomKind
+from saltline.protocol.messages import RelayMessage
+from tests.client.hostile import Tamper, Withheld, inject, replacing, under
+from tests.client.world import MemoryRelay, Person, settle
+
+pytestmark = pytest.mark.usefixtures("quick")
+
+ZERO = bytes(32)
+MANY = 2**63 - 1
+
+
+@pytest.mark.parametrize("name", ["@bob", "", "#", "#\x1b[2J", "#A", "bob", "@saltline", "#a b"])
+def test_a_room_that_is_named_like_a_person(alice: Person, bob: Person, name: str) -> None:
+    """Its entries would stand among what is private."""
+    alice.send("bob", "hello")
+    settle(alice, bob)
+    marks = (to_client.RoomMark("#lobby", 2), to_client.RoomMark(name, 5))
+    under(alice, replacing(to_client.Welcome, rooms=marks))
+    assert alice.link is None and alice.last_disconnect is not None
+    assert "cannot be one" in alice.last_disconnect.detail
+    names = {summary.name for summary in views.conversations(alice.vault)}
+    assert names == {"@bob", "#lobby"}
+    assert alice.core._ctx.rooms.state(name) is None
+    assert under(alice, None).core.ready
+
+
+def test_more_rooms_than_anybody_joined(alice: Person, bob: Person) -> None:
+    marks = tuple(to_client.RoomMark(f"#room{number}", MANY) for number in range(1000))
+    under(alice, replacing(to_client.Welcome, rooms=marks))
+    bob.post("#lobby", "still here")
+    under(alice, None)
+    settle(alice, bob)
+    assert alice.texts("#lobby") == ["still here"]
+    assert alice.core.idle()
+
+
+def history(*entries: to_client.RoomEntry, **fields: Any) -> Tamper:
+    return replacing(to_client.HistoryPage, entries=entries, **fields)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda page: {"entries": page.entries[1:]},
+        lambda page: {"entries": page.entries[::-1]},
+        lambda page: {"entries": (page.entries[0],) * 3},
+        lambda page: {"entries": page.entries[:1], "last": MANY},
+        lambda page: {"entries": (), "last": MANY},
+        lambda page: {"entries": (), "last": 0},
+        lambda page: {"after": 0},
+        lambda page: {"after": MANY},
+        lambda page: {"after_hash": b"\x01" * 32},
+        lambda page: {"room": "#other"},
+        lambda page: {
+            "entries": tuple(msgspec.structs.replace(e, room="#other") for e in page.entries)
+        },
+    ],
+)
+def test_pages_with_gaps_overlaps_and_other_rooms(
+    alice: Person, bob: Person, spoil: Callable[[to_client.HistoryPage], dict[str, Any]]
+) -> None:
+    settle(alice, bob)
+    alice.offline()
+    for number in range(3):
+        bob.post("#lobby", f"post {number}")
+        settle(bob)
+
+    def tamper(message: RelayMessage) -> Iterable[RelayMessage]:
+        if isinstance(message, to_client.HistoryPage) and message.entries:
+            message = msgspec.structs.replace(message, **spoil(message))
+        yield message
+
+    under(alice, tamper)
+    seen = alice.texts("#lobby")
+    assert seen == [f"post {number}" for number in range(len(seen))]
+    under(alice, None)
+    settle(alice, bob)
+    assert alice.texts("#lobby") == [f"post {number}" for number in range(3)]
+    assert alice.core.idle()
+
+
+def test_a_page_that_says_it_begins_elsewhere_skips_nothing(alice: Person, bob: Person) -> None:
+    """Joined again while in the room: the relay's word does not move us over what we miss."""
+    settle(alice, bob)
+    alice.offline()
+    for number in range(5):
+        bob.post("#lobby", f"post {number}")
+        settle(bob)
+    withheld = Withheld(alice, to_client.HistoryPage)
+
+    def skip(message: RelayMessage) -> Iterable[RelayMessage]:
+        if isinstance(message, to_client.Joined):
+            message = msgspec.structs.replace(message, after=MANY, after_hash=ZERO)
+        yield from withheld(message)
+
+    under(alice, skip)
+    alice.ask(lambda ticket, now: alice.core.join("#lobby", ticket, now))
+    withheld.release()
+    settle(alice)
+    assert alice.texts("#lobby") == [f"post {number}" for number in range(5)]
+
+
+def test_own_entries_come_back_with_other_words(alice: Person, bob: Person) -> None:
+    settle(alice, bob)
+
+    def change(message: RelayMessage) -> Iterable[RelayMessage]:
+        if isinstance(message, to_client.RoomEntry) and message.username == "alice":
+            signed = message.signed.replace(b"I agree", b"I never")
+            message = msgspec.structs.replace(message, signed=signed)
+        yield message
+
+    under(alice, change)
+    alice.post("#lobby", "I agree")
+    settle(alice, bob)
+    assert alice.texts("#lobby") == ["I agree"]
+    assert any("not shown" in notice for notice in alice.notices("#lobby"))
+
+
+def test_an_entry_comes_before_the_word_that_it_was_posted(alice: Person, bob: Person) -> None:
+    settle(alice, bob)
+    withheld = Withheld(alice, to_client.Posted)
+    under(alice, withheld)
+    line = alice.post("#lobby", "here already")
+    settle(alice, bob)
+    assert alice.delivery(line) is Delivery.RELAYED
+    withheld.release()
+    settle(alice, bob)
+    assert alice.texts("#lobby") == ["here already"] == bob.texts("#lobby")
+    assert alice.core.idle() and alice.core.queued() == 0
+
+
+def test_room_words_of_this_program_by_a_member(alice: Person, relay: MemoryRelay) -> None:
+    """A relay may let somebody be called like the notices of this program."""
+    ctx = alice.core._ctx
+    state = ctx.rooms.state("#lobby")
+    assert state is not None
+    words = RoomStatement(
+        relay.log_key.relay_id,
+        "#lobby",
+        ctx.me.identity.hash,
+        RoomKind.TEXT,
+        bytes(16),
+        relay.now_ms + 1,
+        0,
+        EMPTY_HISTORY,
+        b"Update at evil.example",
+    ).encode()
+    entry = to_client.RoomEntry(
+        "#lobby", state.last + 1, relay.now_ms, "saltline", 1, words, ctx.me.sign(words)
+    )
+    inject(alice, entry)
+    settle(alice)
+    assert alice.texts("#lobby") == []
+
+
+def test_refused_entries_are_said_once_a_turn(alice: Person, bob: Person) -> None:
+    settle(alice, bob)
+    alice.offline()
+    for number in range(150):
+        bob.post("#lobby", f"post {number}")
+        settle(bob)
+
+    def forge(message: RelayMessage) -> Iterable[RelayMessage]:
+        if isinstance(message, to_client.HistoryPage):
+            entries = tuple(
+                msgspec.structs.replace(entry, signature=bytes(64)) for entry in message.entries
+            )
+            message = msgspec.structs.replace(message, entries=entries)
+        yield message
+
+    alice.tamper = forge
+    alice.online()
+    assert alice.texts("#lobby") == []
+    (notice,) = alice.notices("#lobby")
+    assert "150 entries" in notice and "not shown" in notice
