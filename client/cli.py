@@ -3,24 +3,29 @@
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from saltline import __version__
+from saltline.client.cli_options import (
+    BROKEN_PIPE,
+    check_seconds,
+    failing_in_words,
+    json_option,
+    text_options,
+    timeout_option,
+)
 
 if TYPE_CHECKING:
     from saltline.client.headless import Options, Session
 
 # As a shell reports a program that a signal ended.
 _INTERRUPTED = 128 + signal.SIGINT
-_BROKEN_PIPE = 128 + signal.SIGPIPE
 _USAGE = 1
-_INTERNAL = 2
 
 _EPILOG = """\b
 Exit status: 0 done, 1 usage, 2 internal error, 3 relay unreachable or its certificate does not
@@ -33,39 +38,8 @@ Shell completion, for instance for bash (or zsh, fish):
 """
 
 
-class _Seconds(click.ParamType[float]):
-    name = "seconds"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        with suppress(ValueError):
-            seconds = float(value)
-            if 0 <= seconds <= 10_000_000:
-                return seconds
-        self.fail(f"{value!r} is not a number of seconds.", param, ctx)
-
-
 _FOLDER = click.Path(path_type=Path)
 _FILE = click.Path(path_type=Path)
-
-
-def _json(command: Callable[..., None]) -> Callable[..., None]:
-    return click.option("--json", "as_json", is_flag=True, help="One JSON object per line.")(
-        command
-    )
-
-
-def _timeout(default: float) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    return click.option(
-        "--timeout",
-        "timeout_s",
-        type=_Seconds(),
-        default=default,
-        show_default=True,
-        metavar="S",
-        help="How long to wait, in seconds.",
-    )
 
 
 def _options() -> "Options":
@@ -81,33 +55,6 @@ def _session(as_json: bool, timeout_s: float) -> "Iterator[Session]":
 
     with Session(_options(), as_json=as_json, timeout_s=timeout_s) as session:
         yield session
-
-
-def _failing_in_words(command: Callable[..., None]) -> Callable[..., None]:
-    """Whatever goes wrong ends in one sentence and an exit status, never in a traceback."""
-
-    @wraps(command)
-    def run(*args: Any, **options: Any) -> None:
-        try:
-            command(*args, **options)
-        except (click.ClickException, click.exceptions.Exit, click.Abort, EOFError):
-            raise
-        except BrokenPipeError:
-            from saltline.client.output import discard_standard_output
-
-            discard_standard_output()
-            raise click.exceptions.Exit(_BROKEN_PIPE) from None
-        except Exception as error:
-            from saltline.client.failures import as_refused
-            from saltline.client.output import say
-
-            refused = as_refused(error)
-            # The core's sentences name the screen's commands; a shell has some of them too.
-            sentence = refused.sentence.replace(" /verify ", " saltline verify ")
-            say(f"saltline: {sentence}")
-            raise click.exceptions.Exit(refused.code) from None
-
-    return run
 
 
 @click.group(
@@ -131,7 +78,7 @@ def _failing_in_words(command: Callable[..., None]) -> Callable[..., None]:
     __version__, "--version", prog_name="saltline", message="%(prog)s %(version)s"
 )
 @click.pass_context
-@_failing_in_words
+@failing_in_words
 def cli(ctx: click.Context, profile: Path | None, passphrase_file: Path | None) -> None:
     """End-to-end encrypted messages in the terminal. Without a command: the full screen."""
     if ctx.invoked_subcommand is None:
@@ -151,8 +98,8 @@ def cli(ctx: click.Context, profile: Path | None, passphrase_file: Path | None) 
 @click.option("--invite", default="", metavar="CODE", help="Where the relay asks for one.")
 @click.option("--passphrase-file", type=_FILE, metavar="FILE", help="Its first line.")
 @click.option("--no-passphrase", is_flag=True, help="Keep the key in a file instead.")
-@_json
-@_failing_in_words
+@json_option
+@failing_in_words
 def register(
     relay: str,
     user: str,
@@ -187,9 +134,9 @@ def register(
 @click.option("--address", metavar="HOST:PORT", help="The relay moved.")
 @click.option("--pin", metavar="sha256:HEX", help="The relay has this key.")
 @click.option("--ca", metavar="FILE", help="Trust these authorities ('': the system's).")
-@_timeout(30)
-@_json
-@_failing_in_words
+@timeout_option(30)
+@json_option
+@failing_in_words
 def relay(
     address: str | None, pin: str | None, ca: str | None, timeout_s: float, as_json: bool
 ) -> None:
@@ -201,24 +148,6 @@ def relay(
 
 
 # --- Messages -------------------------------------------------------------------------------------
-
-
-def _text_options(command: Callable[..., None]) -> Callable[..., None]:
-    for decorate in (
-        _json,
-        _timeout(30),
-        click.option(
-            "--wait",
-            type=click.Choice(["queued", "relay", "delivered"]),
-            default="relay",
-            show_default=True,
-            help="How far it must have come.",
-        ),
-        click.option("-m", "--message", metavar="TEXT", help="The text; else standard input."),
-        click.argument("source", required=False, metavar="[-]", type=click.Choice(["-"])),
-    ):
-        command = decorate(command)
-    return command
 
 
 def _send(
@@ -242,8 +171,8 @@ def _send(
 
 @cli.command()
 @click.argument("user")
-@_text_options
-@_failing_in_words
+@text_options
+@failing_in_words
 def send(user: str, **options: Any) -> None:
     """Send a private, encrypted message."""
     from saltline.client import headless
@@ -253,8 +182,8 @@ def send(user: str, **options: Any) -> None:
 
 @cli.command()
 @click.argument("room", metavar="'#ROOM'")
-@_text_options
-@_failing_in_words
+@text_options
+@failing_in_words
 def post(room: str, **options: Any) -> None:
     """Post a public message; joins the room if need be."""
     from saltline.client import headless
@@ -271,12 +200,13 @@ def post(room: str, **options: Any) -> None:
 @click.option(
     "--timeout",
     "timeout_s",
-    type=_Seconds(),
+    type=float,
+    callback=check_seconds,
     metavar="S",
     help="How long, in seconds.  [default: 30; --follow: without end]",
 )
-@_json
-@_failing_in_words
+@json_option
+@failing_in_words
 def recv(
     once: bool, follow: bool, count: int | None, timeout_s: float | None, as_json: bool
 ) -> None:
@@ -301,9 +231,9 @@ def recv(
     "--limit", type=click.IntRange(1, 1_000_000), default=50, show_default=True, metavar="N"
 )
 @click.option("--search", metavar="QUERY", help="Only lines with all of these words.")
-@_timeout(30)
-@_json
-@_failing_in_words
+@timeout_option(30)
+@json_option
+@failing_in_words
 def history(
     conversation: str, limit: int, search: str | None, timeout_s: float, as_json: bool
 ) -> None:
@@ -318,9 +248,9 @@ def history(
 
 
 def _simple(name: str, summary: str, timeout_s: float = 30) -> None:
-    @_timeout(timeout_s)
-    @_json
-    @_failing_in_words
+    @timeout_option(timeout_s)
+    @json_option
+    @failing_in_words
     def command(timeout_s: float, as_json: bool) -> None:
         from saltline.client import headless
 
@@ -340,9 +270,9 @@ _simple("whoami", "Show who this profile is.")
 @cli.command()
 @click.argument("user")
 @click.argument("number", nargs=-1)
-@_timeout(30)
-@_json
-@_failing_in_words
+@timeout_option(30)
+@json_option
+@failing_in_words
 def verify(user: str, number: tuple[str, ...], timeout_s: float, as_json: bool) -> None:
     """Mark USER verified if NUMBER is your safety number; without NUMBER, print it and ask."""
     from saltline.client import headless
@@ -354,9 +284,9 @@ def verify(user: str, number: tuple[str, ...], timeout_s: float, as_json: bool) 
 @cli.command()
 @click.argument("user")
 @click.argument("number", nargs=-1, required=True)
-@_timeout(30)
-@_json
-@_failing_in_words
+@timeout_option(30)
+@json_option
+@failing_in_words
 def trust(user: str, number: tuple[str, ...], timeout_s: float, as_json: bool) -> None:
     """Accept USER's changed key as first seen; NUMBER is the new safety number."""
     from saltline.client import headless
@@ -406,7 +336,7 @@ def main() -> NoReturn:
     except (OSError, AttributeError):
         with suppress(OSError, AttributeError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        status = status or _BROKEN_PIPE
+        status = status or BROKEN_PIPE
     sys.exit(status)
 
 

@@ -26,10 +26,12 @@ from saltline.client.model import (
     Line,
     Refused,
     Status,
+    Trust,
 )
 from saltline.client.profile import Profile
 from saltline.client.vault import views
 from saltline.client.vault.database import AccountRow, Vault, VaultError
+from saltline.client.vault.people import PeopleStore
 from saltline.client.vault.timeline import Timeline
 from saltline.crypto.primitives import Random, system_random
 from saltline.protocol.names import RelayAddress
@@ -244,6 +246,15 @@ class Client:
     def contact(self, username: str) -> ContactInfo:
         """What the vault knows of a person; Trust.UNKNOWN for a stranger."""
         return self._read(lambda vault: views.contact(vault, username))
+
+    def trust_in(self, username: str) -> Trust:
+        """The trust alone: `contact` computes the safety number, 10,400 hashes."""
+
+        def query(vault: Vault) -> Trust:
+            people = PeopleStore(vault)
+            return views.trust_of(people.person(username), bool(people.entries(username)))
+
+        return self._read(query)
 
     def own_identity(self) -> ContactInfo:
         """Ourselves, as others see us."""

@@ -215,11 +215,8 @@ class Service:
         trusts: dict[str, Trust] = {}
         for line in lines:
             if line.author not in trusts:
-                trusts[line.author] = self._trust(line.author)
+                trusts[line.author] = self._client.trust_in(line.author)
             yield Reply(records.of_line(line, trusts[line.author]), line.row)
-
-    def _trust(self, author: str) -> Trust:
-        return self._client.contact(author).trust
 
     def _last_row(self, conversation: Conversation) -> int:
         page = self._client.page(conversation.name, limit=1)
@@ -282,7 +279,7 @@ class Service:
         code = self._codes.get(line.row)
         if line.delivery is Delivery.FAILED:
             if code is None:
-                trust = self._trust(line.conversation.removeprefix("@"))
+                trust = self._client.trust_in(line.conversation.removeprefix("@"))
                 doubtful = trust in (Trust.CHANGED, Trust.BLOCKED)
                 code = ExitCode.NOT_TRUSTED if doubtful else ExitCode.USAGE
             return Refused(line.reason or "Not sent.", code)

@@ -1,7 +1,7 @@
 """The first run's steps on a real profile: what the screens of set-up ask for, done."""
 
 from dataclasses import replace
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from saltline.client.certificates import inspect_relay, parse_pin
 from saltline.client.failures import Closed
@@ -10,20 +10,22 @@ from saltline.client.messenger import Client, target_of
 from saltline.client.model import ContactInfo, ExitCode, Refused
 from saltline.client.profile import Profile
 from saltline.client.registration import Wish, finish_registration
-from saltline.client.tui.setup_steps import RelaySeen, Step, StepRefused
 from saltline.protocol.errors import ErrorCode
 from saltline.protocol.names import RelayAddress, parse_relay_address
 
+if TYPE_CHECKING:  # what belongs to the screen is loaded with the screen
+    from saltline.client.tui.setup_steps import RelaySeen
+
 _VOUCHED: Final = "a certificate authority of this system"
 _STEPS: Final = {
-    ErrorCode.BAD_NAME: Step.NAME,
-    ErrorCode.NAME_TAKEN: Step.NAME,
-    ErrorCode.INVITE_NEEDED: Step.INVITE,
-    ErrorCode.BAD_INVITE: Step.INVITE,
-    ErrorCode.RATE_LIMITED: Step.AGAIN,
-    ErrorCode.TOO_MANY_CONNECTIONS: Step.AGAIN,
-    ErrorCode.STORAGE_FAILED: Step.AGAIN,
-    ErrorCode.STOPPING: Step.AGAIN,
+    ErrorCode.BAD_NAME: "name",
+    ErrorCode.NAME_TAKEN: "name",
+    ErrorCode.INVITE_NEEDED: "invite",
+    ErrorCode.BAD_INVITE: "invite",
+    ErrorCode.RATE_LIMITED: "again",
+    ErrorCode.TOO_MANY_CONNECTIONS: "again",
+    ErrorCode.STORAGE_FAILED: "again",
+    ErrorCode.STOPPING: "again",
 }
 
 
@@ -45,8 +47,10 @@ class ProfileSetup:
         account = None if self._client is None else self._client.account
         return "" if account is None else str(RelayAddress(account.host, account.port))
 
-    def look_at_relay(self, address: str) -> RelaySeen:
+    def look_at_relay(self, address: str) -> "RelaySeen":
         """Connect and read the certificate. Sends neither a name nor a signature."""
+        from saltline.client.tui.setup_steps import RelaySeen
+
         seen = inspect_relay(parse_relay_address(address))
         return RelaySeen(address, seen.pin, _VOUCHED if seen.vouched else "")
 
@@ -62,7 +66,7 @@ class ProfileSetup:
         They are on the disk before anything of them leaves (docs/protocol.md §5).
         """
 
-    def register(self, relay: RelaySeen, username: str, invite: str) -> ContactInfo:
+    def register(self, relay: "RelaySeen", username: str, invite: str) -> ContactInfo:
         """Register at this relay, if it still shows this key; returns ourselves."""
         client = self._opened()
         target = Target(parse_relay_address(relay.address), parse_pin(relay.pin))
@@ -114,11 +118,11 @@ def resume(client: Client) -> None:
 
 def _as_step(refused: Refused) -> Refused:
     """Which answer of the person can mend it."""
+    from saltline.client.tui.setup_steps import Step, StepRefused
+
+    step = next((step for code, step in _STEPS.items() if refused.relay_code == code), "")
     if refused.code is ExitCode.UNREACHABLE:
-        return StepRefused(refused.sentence, Step.RELAY, refused.code)
-    for code, step in _STEPS.items():
-        if refused.relay_code == code:
-            return StepRefused(refused.sentence, step, refused.code)
-    if refused.code is ExitCode.TIMED_OUT:
-        return StepRefused(refused.sentence, Step.AGAIN, refused.code)
-    return refused
+        step = "relay"
+    elif refused.code is ExitCode.TIMED_OUT:
+        step = "again"
+    return StepRefused(refused.sentence, Step(step), refused.code) if step else refused

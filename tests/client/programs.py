@@ -9,9 +9,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
@@ -21,6 +22,7 @@ from saltline.client.link_events import Target
 from saltline.client.messenger import Client
 from saltline.client.profile import Profile
 from saltline.client.registration import Wish, finish_registration
+from saltline.protocol import limits
 from saltline.protocol.names import RelayAddress
 from saltline.server.config import Config, Deadlines
 from saltline.server.relay import Relay
@@ -54,7 +56,24 @@ class House:
     relay: Relay | None = None
     address: RelayAddress = RelayAddress("127.0.0.1", 0)
     pin: str = ""
-    users: list[str] = field(default_factory=list)
+
+    @classmethod
+    @contextmanager
+    def running(cls, folder: Path, settings: Settings = SETTINGS) -> "Iterator[House]":
+        """For the length of a test module; accounts of this process make few prekeys."""
+        with patch.multiple(
+            limits,
+            ONE_TIME_PREKEYS=8,
+            ONE_TIME_PREKEYS_REFILL_BELOW=2,
+            ONE_TIME_KEM_PREKEYS=4,
+            ONE_TIME_KEM_PREKEYS_REFILL_BELOW=1,
+        ):
+            house = cls(folder, settings)
+            house.open()
+            try:
+                yield house
+            finally:
+                house.close()
 
     def open(self) -> None:
         """Start the relay, unless it runs."""
@@ -112,9 +131,9 @@ class Shell:
     def __call__(self, profile: Path | None, *arguments: str, stdin: bytes | None = None) -> Ran:
         before = [] if profile is None else ["--profile", str(profile)]
         self.capture.readouterr()
-        with self.patch.context() as patch:
+        with self.patch.context() as patched:
             if stdin is not None:
-                patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin), "utf-8"))
+                patched.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin), "utf-8"))
             code = run([*before, *arguments])
         said = self.capture.readouterr()
         assert "Traceback" not in said.err

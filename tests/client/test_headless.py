@@ -1,23 +1,18 @@
 """The headless commands against a real relay: what they print, and how they end."""
 
-import os
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from saltline.client import headless
 from saltline.client.output import Output
 from tests.client.programs import House, Ran, Shell
 
 
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    house = House(tmp_path_factory.mktemp("house"))
-    house.open()
-    yield house
-    house.close()
+    with House.running(tmp_path_factory.mktemp("house")) as house:
+        yield house
 
 
 @pytest.fixture
@@ -332,96 +327,3 @@ def test_a_relay_that_moved_is_found_again(house: House, saltline: Shell) -> Non
 
     assert house.pin in moved.out
     assert saltline(ann, "rooms").code == 0
-
-
-# --- exit statuses ---------------------------------------------------------------------------
-
-
-TOO_LONG = b"x" * 65537
-
-
-@pytest.mark.parametrize(
-    ("arguments", "stdin", "code", "sentence"),
-    [
-        (["no-such-command"], None, 1, "No such command"),
-        (["send"], None, 1, "Missing argument"),
-        (["send", "ben", "-m", "x", "--timeout", "soon"], None, 1, "not a number of seconds"),
-        (["send", "ben", "-m", "x", "--timeout", "nan"], None, 1, "not a number of seconds"),
-        (["send", "ben", "-m", "x", "--wait", "for ever"], None, 1, "Invalid value"),
-        (["send", "ben", "-m", "x", "-"], None, 1, "Either -m TEXT or -"),
-        (["send", "ben", "-m", ""], None, 1, "The text is empty"),
-        (["send", "ben"], b"", 1, "The text is empty"),
-        (["send", "ben"], TOO_LONG, 1, "more than 65536 bytes"),
-        (["send", "ben", "-m", "x" * 65537], None, 1, "more than 65536 bytes"),
-        (["send", "ben"], b"ok \xff", 1, "not valid UTF-8 (byte 3)"),
-        (["send", "ben", "-m", "\udcff"], None, 1, "not valid UTF-8 (byte 0)"),
-        (["send", "Ben!", "-m", "x"], None, 1, "A user name has"),
-        (["send", "\x1b[2J", "-m", "x"], None, 1, "A user name has"),
-        (["send", "#room", "-m", "x"], None, 1, "saltline post '#room'"),
-        (["send", "caller", "-m", "x"], None, 1, "that is you"),
-        (["post", "ben", "-m", "x"], None, 1, "A room's name begins with #"),
-        (["post", "#room", "-m", "x", "--wait", "delivered"], None, 1, "Nobody confirms"),
-        (["post", "#", "-m", "x"], None, 1, "A room is #"),
-        (["recv", "--once", "--follow"], None, 1, "One of --once"),
-        (["recv", "--count", "0"], None, 1, "Invalid value"),
-        (["history", "@nobody-here"], None, 6, "nothing with @nobody-here"),
-        (["history", "two words"], None, 1, "A user name has"),
-        (["verify", "nobody-here"], None, 6, "no user nobody-here"),
-        (["verify", "nobody-here", "12345"], None, 6, "no user nobody-here"),
-        (["trust", "nobody-here", "12345"], None, 6, "No key of nobody-here"),
-        (["send", "nobody-here", "-m", "x"], None, 6, "no user nobody-here"),
-        (["relay", "--pin", "sha256:12"], None, 1, "64 hexadecimal digits"),
-        (["relay", "--address", "a b"], None, 1, "Not a relay's address"),
-        (["relay", "--ca", "/nowhere.pem"], None, 1, "cannot be read"),
-        (["relay", "--ca", "x", "--pin", "y"], None, 1, "not both"),
-    ],
-)
-def test_a_command_that_fails_says_why_and_with_which_status(
-    house: House,
-    saltline: Shell,
-    arguments: list[str],
-    stdin: bytes | None,
-    code: int,
-    sentence: str,
-) -> None:
-    caller = house.folder / "caller"
-    if not caller.exists():
-        house.user("caller")
-
-    ran = saltline(caller, *arguments, stdin=stdin)
-
-    assert ran.code == code
-    assert sentence in ran.err
-    assert "\x1b" not in ran.err
-
-
-def test_whatever_is_not_expected_is_a_sentence_and_status_2(
-    house: House, saltline: Shell, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def defect(session: object) -> None:
-        raise KeyError("a secret that no log may hold")
-
-    monkeypatch.setattr(headless, "whoami", defect)
-
-    ran = saltline(house.user("ann20"), "whoami")
-
-    assert ran.code == 2
-    assert ran.err.startswith("saltline: Internal error (KeyError, test_headless.py:")
-    assert "secret" not in ran.err
-
-
-def test_a_profile_without_an_account_says_how_to_make_one(saltline: Shell, tmp_path: Path) -> None:
-    (tmp_path / "empty").mkdir(mode=0o700)
-
-    assert "saltline register" in saltline(tmp_path / "nowhere", "recv").err
-    empty = saltline(tmp_path / "empty", "recv")
-    assert (empty.code, "saltline register" in empty.err) == (1, True)
-    assert os.listdir(tmp_path / "empty") == ["lock"]
-
-
-def test_the_environment_names_the_profile(
-    house: House, saltline: Shell, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("SALTLINE_PROFILE", str(house.user("ann21")))
-
-    assert saltline(None, "whoami", "--json").records[0]["user"] == "ann21"

@@ -20,10 +20,8 @@ SETTINGS = Settings(
 
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    house = House(tmp_path_factory.mktemp("house"), settings=SETTINGS)
-    house.open()
-    yield house
-    house.close()
+    with House.running(tmp_path_factory.mktemp("house"), SETTINGS) as house:
+        yield house
 
 
 @pytest.fixture

@@ -16,10 +16,8 @@ from tests.client.tls_peer import closed_port
 
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    house = House(tmp_path_factory.mktemp("house"))
-    house.open()
-    yield house
-    house.close()
+    with House.running(tmp_path_factory.mktemp("house")) as house:
+        yield house
 
 
 @pytest.fixture

@@ -1,0 +1,293 @@
+"""Set-up by command: what proves the relay, what is kept, and the passphrase."""
+
+import hashlib
+import os
+import pty
+import select
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from tests.client.programs import (
+    PROGRAM,
+    TIMEOUT_S,
+    House,
+    Process,
+    Shell,
+)
+from tests.client.tls_peer import TlsServer, make_certificate
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    with House.running(tmp_path_factory.mktemp("house")) as house:
+        yield house
+
+
+@pytest.fixture
+def saltline(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Shell:
+    return Shell(capsys, monkeypatch)
+
+
+def registration(house: House, name: str, *more: str) -> list[str]:
+    return ["register", "--relay", str(house.address), "--user", name, "--pin", house.pin, *more]
+
+
+# --- register --------------------------------------------------------------------------------
+
+
+def test_register_prints_what_the_person_needs(house: House, saltline: Shell) -> None:
+    profile = house.folder / "ann2"
+
+    ran = saltline(profile, *registration(house, "ann2", "--no-passphrase", "--json"))
+
+    assert ran.code == 0
+    assert ran.records == saltline(profile, "whoami", "--json").records
+    assert ran.records[0]["pin"] == house.pin
+    assert "Compare safety numbers" in ran.err
+    assert (profile / "vault.key").stat().st_mode & 0o777 == 0o600
+
+
+def test_registering_again_changes_nothing(house: House, saltline: Shell) -> None:
+    profile = house.folder / "ann3"
+    command = registration(house, "ann3", "--no-passphrase", "--json")
+    first = saltline(profile, *command)
+
+    again = saltline(profile, *command)
+    other = saltline(profile, *registration(house, "ben3", "--no-passphrase"))
+
+    assert (again.code, again.out) == (0, first.out)
+    assert other.code == 1
+    assert f"is ann3 at {house.address} already" in other.err
+
+
+def test_a_registration_that_was_killed_is_finished_by_the_next(
+    house: House, saltline: Shell
+) -> None:
+    profile = house.folder / "ann4"
+    with house.closed():
+        # A relay that takes the name and never answers.
+        shown = make_certificate(house.folder, "silent")
+        with TlsServer(shown) as silent:
+            target = f"127.0.0.1:{silent.address.port}"
+            pin = f"sha256:{shown.spki_hash.hex()}"
+            command = ["register", "--relay", target, "--user", "ann4", "--pin", pin]
+            with Process(profile, *command, "--no-passphrase") as first:
+                silent.accept().next_body()
+                first.process.kill()
+                first.process.wait()
+
+    ran = saltline(profile, *registration(house, "ann4", "--no-passphrase", "--json"))
+
+    assert (ran.code, ran.records[0]["user"]) == (0, "ann4")
+
+
+@pytest.mark.parametrize(
+    ("pin", "code", "sentence"),
+    [
+        (["--pin", "sha256:" + "ab" * 32], 3, "does not match: expected sha256:abab"),
+        ([], 3, "not vouched for by the system's authorities"),
+        (["--pin", "sha256:12"], 1, "64 hexadecimal digits"),
+        (["--pin", "sha256:" + "ab" * 32, "--ca", "x"], 1, "not both"),
+    ],
+)
+def test_a_relay_that_proves_nothing_gets_no_account_and_leaves_no_profile(
+    house: House, saltline: Shell, tmp_path: Path, pin: list[str], code: int, sentence: str
+) -> None:
+    arguments = ["register", "--relay", str(house.address), "--user", "ann5", "--no-passphrase"]
+    ran = saltline(tmp_path / "new", *arguments, *pin)
+
+    assert ran.code == code
+    assert sentence in ran.err
+    assert not (tmp_path / "new").exists() or os.listdir(tmp_path / "new") == ["lock"]
+
+
+def test_a_relay_that_is_away_can_be_registered_at_later(house: House, saltline: Shell) -> None:
+    profile = house.folder / "ann6"
+    command = registration(house, "ann6", "--no-passphrase")
+    with house.closed():
+        away = saltline(profile, *command)
+
+    assert away.code == 3
+    assert "cannot be reached: nobody listens there. Nothing was sent." in away.err
+    assert saltline(profile, *command).code == 0
+
+
+def test_a_name_that_is_taken_leaves_nothing_behind(house: House, saltline: Shell) -> None:
+    house.user("ann7")
+
+    taken = saltline(house.folder / "other", *registration(house, "ann7", "--no-passphrase"))
+    left = os.listdir(house.folder / "other")
+    free = saltline(house.folder / "other", *registration(house, "bea7", "--no-passphrase"))
+
+    assert (taken.code, left, free.code) == (1, ["lock"], 0)
+    assert "taken" in taken.err
+
+
+@pytest.mark.parametrize("name", ["A", "ann bee", "-ann", "x" * 33, "\x1b[2J"])
+def test_a_name_that_is_none_is_refused_before_anything_is_made(
+    house: House, saltline: Shell, tmp_path: Path, name: str
+) -> None:
+    ran = saltline(tmp_path / "new", *registration(house, name, "--no-passphrase"))
+
+    assert ran.code == 1
+    assert "A user name has 2 to 32 characters" in ran.err
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_certificate_authority_vouches_instead_of_a_pin(
+    house: House, saltline: Shell, tmp_path: Path
+) -> None:
+    authority = house.folder / "relay" / "certificate.pem"  # self-made: its own authority
+    arguments = ["register", "--relay", str(house.address), "--user", "ann8", "--no-passphrase"]
+
+    ran = saltline(tmp_path / "new", *arguments, "--ca", str(authority), "--json")
+    shown = saltline(tmp_path / "new", "relay", "--json")
+
+    assert (ran.code, ran.records[0]["pin"]) == (0, "")
+    assert shown.records[0]["ca_file"] == str(authority)
+
+
+# --- passphrases -----------------------------------------------------------------------------
+
+
+def test_a_passphrase_file_opens_what_it_closed(
+    house: House, saltline: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def derive_quickly(passphrase: str, salt: bytes) -> bytes:
+        return hashlib.sha256(salt + passphrase.encode()).digest()
+
+    monkeypatch.setattr("saltline.crypto.passphrase.derive_key", derive_quickly)
+    profile, right, wrong = (house.folder / name for name in ("ann9", "right", "wrong"))
+    right.write_text("correct horse\n")
+    wrong.write_text("battery staple\n")
+    right.chmod(0o600)
+    wrong.chmod(0o600)
+    made = saltline(profile, *registration(house, "ann9", "--passphrase-file", str(right)))
+
+    opened = saltline(None, "--profile", str(profile), "--passphrase-file", str(right), "whoami")
+    shut = saltline(None, "--profile", str(profile), "--passphrase-file", str(wrong), "whoami")
+
+    assert (made.code, opened.code, shut.code) == (0, 0, 1)
+    assert shut.out == ""
+    assert shut.err == (
+        "saltline: The passphrase or key file does not open this vault. Nothing was changed;"
+        " try again.\n"
+    )
+
+
+def test_without_terminal_and_file_a_passphrase_cannot_be_asked(
+    house: House, saltline: Shell, tmp_path: Path
+) -> None:
+    with Process(tmp_path / "new", *registration(house, "ann10")) as process:
+        ran = process.end()
+
+    assert ran.code == 1
+    assert "--passphrase-file FILE, or --no-passphrase" in ran.err
+
+
+class Terminal:
+    """`saltline` on a terminal of its own, typed at."""
+
+    def __init__(self, profile: Path, *arguments: str) -> None:
+        self._master, slave = pty.openpty()
+        take_terminal = (
+            "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0);"
+            "os.execv(sys.argv[1], sys.argv[1:])"
+        )
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", take_terminal, *PROGRAM, "--profile", str(profile), *arguments],
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            start_new_session=True,
+        )
+        os.close(slave)
+        self.shown = ""
+
+    def expect(self, text: str) -> None:
+        give_up = time.monotonic() + TIMEOUT_S
+        while text not in self.shown:
+            assert time.monotonic() < give_up, self.shown
+            self._read()
+
+    def _read(self) -> bool:
+        ready, _, _ = select.select([self._master], [], [], 0.1)
+        if not ready:
+            return True
+        with suppress(OSError):  # the other end is closed
+            data = os.read(self._master, 4096)
+            self.shown += data.decode()
+            return bool(data)
+        return False
+
+    def type(self, text: str) -> None:
+        os.write(self._master, text.encode())
+
+    def end(self) -> int:
+        give_up = time.monotonic() + TIMEOUT_S
+        while self._read():
+            assert time.monotonic() < give_up, self.shown
+        os.close(self._master)
+        return self._process.wait(TIMEOUT_S)
+
+
+def test_a_passphrase_is_typed_unseen_and_twice(house: House) -> None:
+    profile = house.folder / "ann11"
+    terminal = Terminal(profile, *registration(house, "ann11"))
+    terminal.expect("New passphrase for this profile: ")
+    terminal.type("correct horse\n")
+    terminal.expect("Again: ")
+    terminal.type("correct horse\n")
+    assert terminal.end() == 0
+    assert "fingerprint" in terminal.shown
+    assert "horse" not in terminal.shown
+
+    terminal = Terminal(profile, "whoami")
+    terminal.expect("Passphrase of ")
+    terminal.type("correct hearse\n")
+    assert terminal.end() == 1
+    assert "does not open this vault" in terminal.shown
+
+
+def test_two_passphrases_that_differ_make_no_profile(house: House) -> None:
+    profile = house.folder / "ann12"
+    terminal = Terminal(profile, *registration(house, "ann12"))
+    terminal.expect("New passphrase")
+    terminal.type("one\n")
+    terminal.expect("Again: ")
+    terminal.type("two\n")
+
+    assert terminal.end() == 1
+    assert "The two passphrases differ" in terminal.shown
+    assert os.listdir(profile) == ["lock"]
+
+
+@pytest.mark.parametrize(("answer", "trust"), [("yes", "verified"), ("no", "first seen")])
+def test_on_a_terminal_verify_asks_and_marks(
+    house: House, saltline: Shell, answer: str, trust: str
+) -> None:
+    ann = house.user(f"ann13{answer}")
+    house.user(f"ben13{answer}")
+    terminal = Terminal(ann, "verify", f"ben13{answer}")
+    terminal.expect("have the same number?")
+    terminal.type(f"{answer}\n")
+
+    assert terminal.end() == 0
+    (contact,) = saltline(ann, "verify", f"ben13{answer}", "--json").records
+    assert contact["trust"] == trust
+
+
+def test_a_folder_that_others_can_read_is_not_used(house: House, saltline: Shell) -> None:
+    ann = house.user("ann14")
+    ann.chmod(0o755)
+
+    ran = saltline(ann, "whoami")
+
+    assert ran.code == 1
+    assert f"chmod 700 {ann}" in ran.err
