@@ -1,14 +1,19 @@
 """The real program and a real relay: commands in this process, or in processes of their own."""
 
+import fcntl
 import io
 import json
 import logging
 import os
+import pty
+import select
+import struct
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -176,6 +181,61 @@ class Process:
         if self.process.poll() is None:
             self.process.kill()
         self.process.communicate()
+
+
+class Terminal:
+    """`saltline` on a terminal of its own, typed at."""
+
+    def __init__(self, profile: Path, *arguments: str) -> None:
+        self._master, slave = pty.openpty()
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
+        take_terminal = (
+            "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0);"
+            "os.execv(sys.argv[1], sys.argv[1:])"
+        )
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", take_terminal, *PROGRAM, "--profile", str(profile), *arguments],
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            start_new_session=True,
+            env={**os.environ, "TERM": "xterm-256color", "PROMPT_TOOLKIT_NO_CPR": "1"},
+        )
+        os.close(slave)
+        self.shown = ""
+
+    def expect(self, text: str) -> None:
+        give_up = time.monotonic() + TIMEOUT_S
+        while text not in self.shown:
+            assert time.monotonic() < give_up, self.shown
+            self._read()
+
+    def _read(self) -> bool:
+        ready, _, _ = select.select([self._master], [], [], 0.1)
+        if not ready:
+            return True
+        with suppress(OSError):  # the other end is closed
+            data = os.read(self._master, 4096)
+            self.shown += data.decode()
+            return bool(data)
+        return False
+
+    def type(self, text: str) -> None:
+        os.write(self._master, text.encode())
+
+    def end(self) -> int:
+        give_up = time.monotonic() + TIMEOUT_S
+        while self._read():
+            assert time.monotonic() < give_up, self.shown
+        os.close(self._master)
+        return self._process.wait(TIMEOUT_S)
+
+    def kill(self) -> None:
+        """The end, however the test went."""
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+            os.close(self._master)
 
 
 def wait_until(condition: Callable[[], object], what: str) -> None:

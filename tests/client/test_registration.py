@@ -2,23 +2,16 @@
 
 import hashlib
 import os
-import pty
-import select
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from tests.client.programs import (
-    PROGRAM,
-    TIMEOUT_S,
     House,
     Process,
     Shell,
+    Terminal,
 )
 from tests.client.tls_peer import TlsServer, make_certificate
 
@@ -189,52 +182,6 @@ def test_without_terminal_and_file_a_passphrase_cannot_be_asked(
 
     assert ran.code == 1
     assert "--passphrase-file FILE, or --no-passphrase" in ran.err
-
-
-class Terminal:
-    """`saltline` on a terminal of its own, typed at."""
-
-    def __init__(self, profile: Path, *arguments: str) -> None:
-        self._master, slave = pty.openpty()
-        take_terminal = (
-            "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0);"
-            "os.execv(sys.argv[1], sys.argv[1:])"
-        )
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", take_terminal, *PROGRAM, "--profile", str(profile), *arguments],
-            stdin=slave,
-            stdout=slave,
-            stderr=slave,
-            start_new_session=True,
-        )
-        os.close(slave)
-        self.shown = ""
-
-    def expect(self, text: str) -> None:
-        give_up = time.monotonic() + TIMEOUT_S
-        while text not in self.shown:
-            assert time.monotonic() < give_up, self.shown
-            self._read()
-
-    def _read(self) -> bool:
-        ready, _, _ = select.select([self._master], [], [], 0.1)
-        if not ready:
-            return True
-        with suppress(OSError):  # the other end is closed
-            data = os.read(self._master, 4096)
-            self.shown += data.decode()
-            return bool(data)
-        return False
-
-    def type(self, text: str) -> None:
-        os.write(self._master, text.encode())
-
-    def end(self) -> int:
-        give_up = time.monotonic() + TIMEOUT_S
-        while self._read():
-            assert time.monotonic() < give_up, self.shown
-        os.close(self._master)
-        return self._process.wait(TIMEOUT_S)
 
 
 def test_a_passphrase_is_typed_unseen_and_twice(house: House) -> None:
