@@ -2,16 +2,18 @@
 
 import threading
 from collections.abc import Sequence
+from typing import Self
 
 import pytest
 
 from saltline.protocol.errors import ErrorCode
-from saltline.server.store.interface import Done, Operation, Outcome, StoreError
+from saltline.server.store.interface import Done, Operation, Outcome, Store, StoreError
 from saltline.server.store.operations import DeleteEnvelopes
 from saltline.server.store.thread import (
     GROUP_MAX_ENVELOPE_BYTES,
     GROUP_MAX_OPERATIONS,
     MAINTENANCE,
+    OnDone,
     StorageThread,
 )
 from tests.server.store_harness import envelope
@@ -67,123 +69,142 @@ class Collected:
         return [token for token, _ in self.results]
 
 
+class Workshop:
+    """A storage thread over a gated store, which ends with the test whatever fails."""
+
+    def __init__(self, kind: type[StorageThread] = StorageThread) -> None:
+        self.store = GatedStore()
+        self.collected = Collected()
+        self.thread = kind(self.store, self.collected.add)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.store.gate.release(100_000)
+        if self.thread._thread.ident is not None:
+            assert self.thread.stop(TIMEOUT_S)
+
+
 def work(number: int) -> DeleteEnvelopes:
     return DeleteEnvelopes(1, (number,))
 
 
 def test_what_comes_during_a_commit_goes_into_the_next() -> None:
-    store, collected = GatedStore(), Collected()
-    thread = StorageThread(store, collected.add)
-    thread.start()
-    thread.submit(work(1), 1)
-    assert store.entered.acquire(timeout=TIMEOUT_S)
-    for token in range(2, 7):
-        thread.submit(work(token), token)
-    assert collected.results == [], "nothing is told before its commit"
-    store.gate.release(2)
-    collected.wait_for(6)
-    assert store.groups == [[work(1)], [work(number) for number in range(2, 7)]]
-    assert collected.tokens == [1, 2, 3, 4, 5, 6]
-    assert thread.stop(TIMEOUT_S)
+    with Workshop() as shop:
+        store, collected, thread = shop.store, shop.collected, shop.thread
+        thread.start()
+        thread.submit(work(1), 1)
+        assert store.entered.acquire(timeout=TIMEOUT_S)
+        for token in range(2, 7):
+            thread.submit(work(token), token)
+        assert collected.results == [], "nothing is told before its commit"
+        store.gate.release(2)
+        collected.wait_for(6)
+        assert store.groups == [[work(1)], [work(number) for number in range(2, 7)]]
+        assert collected.tokens == [1, 2, 3, 4, 5, 6]
+        assert thread.stop(TIMEOUT_S)
 
 
 def test_a_group_is_bounded() -> None:
-    store, collected = GatedStore(), Collected()
-    thread = StorageThread(store, collected.add)
-    for token in range(1, GROUP_MAX_OPERATIONS + 3):
-        thread.submit(work(token), token)
-    store.gate.release(10)
-    thread.start()
-    collected.wait_for(GROUP_MAX_OPERATIONS + 2)
-    assert [len(group) for group in store.groups] == [GROUP_MAX_OPERATIONS, 2]
-    assert thread.stop(TIMEOUT_S)
+    with Workshop() as shop:
+        store, collected, thread = shop.store, shop.collected, shop.thread
+        for token in range(1, GROUP_MAX_OPERATIONS + 3):
+            thread.submit(work(token), token)
+        store.gate.release(10)
+        thread.start()
+        collected.wait_for(GROUP_MAX_OPERATIONS + 2)
+        assert [len(group) for group in store.groups] == [GROUP_MAX_OPERATIONS, 2]
+        assert thread.stop(TIMEOUT_S)
 
 
 def test_a_group_is_bounded_in_bytes() -> None:
-    store, collected = GatedStore(), Collected()
-    thread = StorageThread(store, collected.add)
-    large = envelope("ada", bytes(GROUP_MAX_ENVELOPE_BYTES // 4))
-    for token in range(1, 7):
-        thread.submit(large, token)
-    store.gate.release(10)
-    thread.start()
-    collected.wait_for(6)
-    assert [len(group) for group in store.groups] == [4, 2]
-    assert thread.stop(TIMEOUT_S)
+    with Workshop() as shop:
+        store, collected, thread = shop.store, shop.collected, shop.thread
+        large = envelope("ada", bytes(GROUP_MAX_ENVELOPE_BYTES // 4))
+        for token in range(1, 7):
+            thread.submit(large, token)
+        store.gate.release(10)
+        thread.start()
+        collected.wait_for(6)
+        assert [len(group) for group in store.groups] == [4, 2]
+        assert thread.stop(TIMEOUT_S)
 
 
 def test_many_threads_submit_and_each_keeps_its_order() -> None:
-    store, collected = GatedStore(), Collected()
-    store.gate.release(100_000)
-    thread = StorageThread(store, collected.add)
-    thread.start()
+    with Workshop() as shop:
+        store, collected, thread = shop.store, shop.collected, shop.thread
+        store.gate.release(100_000)
+        thread.start()
 
-    def submit(first: int) -> None:
-        for token in range(first, first + 500):
-            thread.submit(work(token), token)
+        def submit(first: int) -> None:
+            for token in range(first, first + 500):
+                thread.submit(work(token), token)
 
-    submitters = [threading.Thread(target=submit, args=(first,)) for first in (1, 1001, 2001)]
-    for each in submitters:
-        each.start()
-    for each in submitters:
-        each.join()
-    collected.wait_for(1_500)
-    for first in (1, 1001, 2001):
-        own = [token for token in collected.tokens if first <= token < first + 1000]
-        assert own == list(range(first, first + 500))
-    assert thread.stop(TIMEOUT_S)
+        submitters = [threading.Thread(target=submit, args=(first,)) for first in (1, 1001, 2001)]
+        for each in submitters:
+            each.start()
+        for each in submitters:
+            each.join()
+        collected.wait_for(1_500)
+        for first in (1, 1001, 2001):
+            own = [token for token in collected.tokens if first <= token < first + 1000]
+            assert own == list(range(first, first + 500))
+        assert thread.stop(TIMEOUT_S)
 
 
 def test_stopping_does_what_is_queued_and_closes_the_store_on_its_thread() -> None:
-    store, collected = GatedStore(), Collected()
-    store.gate.release(100)
-    thread = StorageThread(store, collected.add)
-    for token in range(1, 11):
-        thread.submit(work(token), token)
-    thread.start()
-    assert thread.stop(TIMEOUT_S)
-    assert collected.tokens == list(range(1, 11))
-    assert store.is_closed
-    assert store.threads == {"saltline-storage"}
+    with Workshop() as shop:
+        store, collected, thread = shop.store, shop.collected, shop.thread
+        store.gate.release(100)
+        for token in range(1, 11):
+            thread.submit(work(token), token)
+        thread.start()
+        assert thread.stop(TIMEOUT_S)
+        assert collected.tokens == list(range(1, 11))
+        assert store.is_closed
+        assert store.threads == {"saltline-storage"}
 
 
 def test_an_idle_thread_stops() -> None:
-    store = GatedStore()
-    thread = StorageThread(store, Collected().add)
-    thread.start()
-    assert thread.stop(TIMEOUT_S)
-    assert store.groups == []
-    assert store.is_closed
+    with Workshop() as shop:
+        store, thread = shop.store, shop.thread
+        thread.start()
+        assert thread.stop(TIMEOUT_S)
+        assert store.groups == []
+        assert store.is_closed
 
 
 def test_a_thread_that_takes_too_long_says_so() -> None:
-    store, collected = GatedStore(), Collected()
-    thread = StorageThread(store, collected.add)
-    thread.start()
-    thread.submit(work(1), 1)
-    assert store.entered.acquire(timeout=TIMEOUT_S)
-    assert not thread.stop(0)
-    store.gate.release()
-    assert thread.stop(TIMEOUT_S)
+    with Workshop() as shop:
+        store, thread = shop.store, shop.thread
+        thread.start()
+        thread.submit(work(1), 1)
+        assert store.entered.acquire(timeout=TIMEOUT_S)
+        assert not thread.stop(0)
+        store.gate.release()
+        assert thread.stop(TIMEOUT_S)
 
 
 def test_a_failure_in_the_maintenance_is_told_at_once() -> None:
-    store, collected = GatedStore(), Collected()
-    store.gate.release(10)
-    store.failure = StoreError(ErrorCode.STORAGE_FAILED, "The relay's disk failed.", fatal=True)
-    failure = store.failure
-    thread = StorageThread(store, collected.add)
-    thread.start()
-    thread.submit(work(1), 1)
-    collected.wait_for(2)
-    assert collected.results == [(1, Done()), (MAINTENANCE, failure)]
-    assert thread.stop(TIMEOUT_S)
+    with Workshop() as shop:
+        store, collected, thread = shop.store, shop.collected, shop.thread
+        store.gate.release(10)
+        store.failure = StoreError(ErrorCode.STORAGE_FAILED, "The relay's disk failed.", fatal=True)
+        failure = store.failure
+        thread.start()
+        thread.submit(work(1), 1)
+        collected.wait_for(2)
+        assert collected.results == [(1, Done()), (MAINTENANCE, failure)]
+        assert thread.stop(TIMEOUT_S)
 
 
 class RacingThread(StorageThread):
     """One to whom work comes at the last moment: after it looked, before it says that it sleeps."""
 
-    late: list[tuple[int, Operation]]
+    def __init__(self, store: Store, on_done: OnDone) -> None:
+        super().__init__(store, on_done)
+        self.late = [(1, work(1))]
 
     @property
     def _is_asleep(self) -> bool:
@@ -198,25 +219,24 @@ class RacingThread(StorageThread):
 
 
 def test_what_comes_while_the_thread_falls_asleep_is_not_forgotten() -> None:
-    store, collected = GatedStore(), Collected()
-    store.gate.release(10)
-    thread = RacingThread(store, collected.add)
-    thread.late = [(1, work(1))]
-    thread.start()
-    collected.wait_for(1)
-    assert thread.stop(TIMEOUT_S)
+    with Workshop(RacingThread) as shop:
+        store, collected, thread = shop.store, shop.collected, shop.thread
+        store.gate.release(10)
+        thread.start()
+        collected.wait_for(1)
+        assert thread.stop(TIMEOUT_S)
 
 
 @pytest.mark.parametrize("round_", range(20))
 def test_no_wake_up_is_lost(round_: int) -> None:
-    # One operation at a time, each submitted as soon as the one before is told: the thread is
-    # about to fall asleep every time.
-    store, collected = GatedStore(), Collected()
-    store.gate.release(1_000)
-    thread = StorageThread(store, collected.add)
-    thread.start()
-    for token in range(1, 101):
-        thread.submit(work(token), token)
-        collected.wait_for(token)
-    assert collected.tokens == list(range(1, 101))
-    assert thread.stop(TIMEOUT_S)
+    with Workshop() as shop:
+        store, collected, thread = shop.store, shop.collected, shop.thread
+        # One operation at a time, each submitted as soon as the one before is told: the thread is
+        # about to fall asleep every time.
+        store.gate.release(1_000)
+        thread.start()
+        for token in range(1, 101):
+            thread.submit(work(token), token)
+            collected.wait_for(token)
+        assert collected.tokens == list(range(1, 101))
+        assert thread.stop(TIMEOUT_S)
