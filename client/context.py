@@ -121,6 +121,7 @@ class Context:
     _frames: list[bytes] = field(default_factory=list)
     _owed: list[Command] = field(default_factory=list)  # answers of a turn that failed
     _pending: dict[int, _Pending] = field(default_factory=dict)
+    _answered: dict[int, _Pending] = field(default_factory=dict)  # in this turn
     _later: list[tuple[int, Callable[[], None]]] = field(default_factory=list)
     _last_request: int = 0
 
@@ -167,16 +168,19 @@ class Context:
         """What this turn decided; its frames leave as one write."""
         commands, self.commands = [*self._owed, *self.commands], []
         self._owed = []
+        self._answered.clear()
         if self._frames:
             commands.insert(0, Transmit(b"".join(self._frames)))
             self._frames = []
         return commands
 
     def drop_commands(self, why: BaseException) -> None:
-        """The turn did not commit: nothing of it leaves, but whoever waits for an answer is told.
+        """The turn did not commit: nothing of it leaves.
 
-        Nobody else would: the question is no longer among the pending ones.
+        Its answers came to nothing, and whoever waits for one is told so.
         """
+        self._pending |= self._answered
+        self._answered.clear()
         error = LINK_LOST.as_refused()
         if isinstance(why, VaultError):
             error = Refused(str(why), ExitCode.INTERNAL)
@@ -212,13 +216,14 @@ class Context:
         room = getattr(message, "room", pending.room)
         if type(message) is not pending.answer or room != pending.room:
             raise Misbehaved("The relay answered another question than the one it was asked.")
-        del self._pending[request_id]
+        self._answered[request_id] = self._pending.pop(request_id)
         pending.on_answer(message)
 
     def refused(self, request_id: int, refusal: Refusal) -> None:
         """Hand a refusal to whoever asked, if anybody did."""
         pending = self._pending.pop(request_id, None)
         if pending is not None:
+            self._answered[request_id] = pending
             pending.on_refused(refusal)
 
     def later(self, delay_ms: int, work: Callable[[], None]) -> None:

@@ -121,19 +121,27 @@ class Rooms:
         self._ctx.emit(ConversationChanged(room))
 
     def _start(self, room: str, after: int, after_hash: bytes | None) -> None:
-        """Begin, or begin again after an absence, at `after`."""
+        """Begin, or begin again after an absence, at `after`.
+
+        Without a hash the first page says where: the relay shows no more than a newcomer may see.
+        """
         state = self._ctx.rooms.state(room)
-        own_time_ms = 0 if state is None else state.own_time_ms
-        is_member = self._ctx.timeline.is_joined(room)
-        if state is None or (state.last < after and not is_member):
-            start = EMPTY_HISTORY if after == 0 else (after_hash or b"")
-            if state is not None:
-                many = "1 entry" if after == state.last + 1 else f"{after - state.last} entries"
-                self._ctx.say(room, f"{many} of your absence: the relay shows newcomers the last.")
-            self._ctx.rooms.save(RoomState(room, after, start, own_time_ms))
+        if state is None:
+            state = RoomState(room, after, _hash_at_start(after, after_hash), 0)
+        elif not self._ctx.timeline.is_joined(room):
+            if after_hash is None:
+                state = replace(state, last=max(state.last, after), hash=b"")
+            elif state.last < after:
+                self._say_missed(room, after - state.last)
+                state = replace(state, last=after, hash=_hash_at_start(after, after_hash))
+        self._ctx.rooms.save(state)
         self._ctx.timeline.set_joined(room, True)
         self._ctx.emit(ConversationChanged(room))
         self._fetch(room)
+
+    def _say_missed(self, room: str, count: int) -> None:
+        many = "1 entry" if count == 1 else f"{count} entries"
+        self._ctx.say(room, f"a gap of {many}: they came while you were not a member")
 
     def state(self, room: str) -> RoomState | None:
         """How far a room is held."""
@@ -169,12 +177,15 @@ class Rooms:
         state = self._ctx.rooms.state(room)
         if state is None:
             return
+        hash_at = self._ctx.rooms.hash_at
         if not state.hash and answer.after >= asked:
-            # A member from before this vault: the first page says where we start.
+            # A member since before this vault, or this answer: the first page says where we start.
+            if answer.after > asked and hash_at(room, asked):
+                self._say_missed(room, answer.after - asked)
             asked = answer.after
-            state = replace(state, last=asked, hash=answer.after_hash)
+            state = replace(state, last=asked, hash=hash_at(room, asked) or answer.after_hash)
             self._ctx.rooms.save(state)
-        if answer.after != asked or answer.after_hash != self._ctx.rooms.hash_at(room, asked):
+        if answer.after != asked or answer.after_hash != hash_at(room, asked):
             self._entries.alarm(room)
             return
         before = state.last
@@ -250,6 +261,10 @@ class Rooms:
             waiting.refetch |= held.refetch
         elif held.refetch:
             self._fetch(room)
+
+
+def _hash_at_start(after: int, after_hash: bytes | None) -> bytes:
+    return EMPTY_HISTORY if after == 0 and after_hash is not None else after_hash or b""
 
 
 def _checked(room: str) -> str:

@@ -7,7 +7,10 @@ from saltline.client.vault.database import Vault
 
 @dataclass(frozen=True, slots=True)
 class RoomState:
-    """`last` is the number of the last entry held, `hash` the history hash there (32 bytes)."""
+    """`last` is the number of the last entry held, `hash` the history hash there (32 bytes).
+
+    Without a hash, the first page of history says where it begins.
+    """
 
     room: str
     last: int
@@ -29,7 +32,7 @@ class RoomStore:
         return None if row is None else RoomState(*row)
 
     def save(self, state: RoomState) -> None:
-        """Write how far a room is held; its hash there is kept for checks to come."""
+        """Write how far a room is held; its hash there, if known, is kept for checks to come."""
         self._vault.run(
             "INSERT OR REPLACE INTO rooms VALUES (?, ?, ?, ?)",
             state.room,
@@ -37,12 +40,13 @@ class RoomStore:
             state.hash,
             state.own_time_ms,
         )
-        self._vault.run(
-            "INSERT OR REPLACE INTO room_hashes VALUES (?, ?, ?)",
-            state.room,
-            state.last,
-            state.hash,
-        )
+        if state.hash:
+            self._vault.run(
+                "INSERT OR REPLACE INTO room_hashes VALUES (?, ?, ?)",
+                state.room,
+                state.last,
+                state.hash,
+            )
 
     def hash_at(self, room: str, number: int) -> bytes | None:
         """The history hash at a number, if it is held."""

@@ -1,6 +1,6 @@
 """A relay that lies in every message: nothing crashes, hangs, has no end or is shown wrong."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 import msgspec
@@ -17,7 +17,6 @@ pytestmark = pytest.mark.usefixtures("quick")
 
 ZERO = bytes(32)
 MANY = 2**63 - 1
-Tamper = Callable[[RelayMessage], Iterable[RelayMessage]]
 
 
 def one_of_each(number: int) -> list[RelayMessage]:
