@@ -1,0 +1,120 @@
+"""Posts that wait while memberships, signatures and clocks change around them."""
+
+from collections.abc import Iterable
+
+import pytest
+
+from saltline.client.model import Delivery, LineKind
+from saltline.protocol import to_client
+from saltline.protocol.messages import RelayMessage
+from tests.client.hostile import refusing, under
+from tests.client.world import MemoryRelay, Person, settle
+
+pytestmark = pytest.mark.usefixtures("quick")
+
+DAY_MS = 86_400_000
+
+
+def wait(relay: MemoryRelay, *people: Person, minutes: int = 2) -> None:
+    for _ in range(minutes):
+        relay.now_ms += 60_000
+        for person in people:
+            person.tick()
+        settle(*people)
+
+
+def test_a_post_that_was_signed_before_joining_again_is_signed_anew(
+    alice: Person, bob: Person, relay: MemoryRelay
+) -> None:
+    """The join has a later time: members would take the older signature for a replay."""
+    settle(alice, bob)
+    under(alice, refusing(to_client.Posted, "not_a_member"))
+    first = alice.post("#lobby", "one")
+    alice.post("#lobby", "two")
+    settle(alice)
+    wait(relay, alice, bob)
+    assert bob.texts("#lobby") == ["one", "two"] == alice.texts("#lobby")
+    assert bob.notices("#lobby") == [] == alice.notices("#lobby")
+    assert alice.delivery(first) is Delivery.RELAYED
+    assert alice.core.idle()
+
+
+def test_a_post_that_never_reached_the_room_is_signed_anew_after_joining_again(
+    alice: Person, bob: Person, relay: MemoryRelay
+) -> None:
+    settle(alice, bob)
+    assert alice.ask(lambda t, now: alice.core.leave("#lobby", t, now)) is None
+    alice.offline()
+    with alice.vault.transaction():  # as after a crash, or a relay that lost the membership
+        alice.core._ctx.timeline.set_joined("#lobby", True)
+    under(alice, with_lobby)
+    alice.post("#lobby", "one")
+    settle(alice, bob)
+    wait(relay, alice, bob)
+    assert bob.texts("#lobby") == ["one"] == alice.texts("#lobby")
+    assert bob.notices("#lobby") == []
+    assert alice.core.idle()
+
+
+def with_lobby(message: RelayMessage) -> Iterable[RelayMessage]:
+    if isinstance(message, to_client.Welcome):
+        message = to_client.Welcome(
+            message.time_ms,
+            (to_client.RoomMark("#lobby", 3),),
+            message.signed_prekey_id,
+            message.kem_prekey_id,
+            message.one_time_left,
+            message.one_time_kem_left,
+            b"",
+        )
+    yield message
+
+
+def test_leaving_gives_up_what_still_waits(alice: Person, bob: Person, relay: MemoryRelay) -> None:
+    """It would join the room again behind the person's back."""
+    settle(alice, bob)
+    refuse = refusing(to_client.Posted, "rate_limited")
+    under(alice, lambda m: [] if isinstance(m, to_client.RoomEntry) else refuse(m))
+    line = alice.post("#lobby", "too late")
+    settle(alice)
+    assert alice.delivery(line) is Delivery.QUEUED
+    assert alice.ask(lambda t, now: alice.core.leave("#lobby", t, now)) is None
+    wait(relay, alice, bob)
+    assert alice.delivery(line) is Delivery.FAILED
+    assert "you left #lobby" in alice.reason(line)
+    assert bob.lines("#lobby")[-1].kind is LineKind.LEAVE
+    assert not alice.core._ctx.timeline.is_joined("#lobby")
+
+
+def test_leaving_a_room_that_the_relay_has_forgotten(alice: Person, bob: Person) -> None:
+    settle(alice, bob)
+    under(alice, refusing(to_client.Posted, "not_a_member"))
+    assert alice.ask(lambda t, now: alice.core.leave("#lobby", t, now)) is None
+    assert not alice.core._ctx.timeline.is_joined("#lobby")
+
+
+def test_a_clock_that_was_years_ahead_does_not_end_a_rooms_posts(
+    alice: Person, bob: Person, relay: MemoryRelay
+) -> None:
+    settle(alice, bob)
+    ahead = alice.now + 5 * 365 * DAY_MS
+    alice.offline()
+    line, commands = alice.core.post("#lobby", "from the future", ahead)
+    alice.perform(commands)
+    alice.online()
+    alice.perform(alice.core.tick(ahead))
+    assert alice.link is None  # the clock jumped: a new connection
+    alice.online()
+    late, commands = alice.core.post("#lobby", "from next year", ahead)
+    alice.perform(commands)
+    settle(alice, bob)
+    alice.offline()
+    alice.online()
+    post = alice.post("#lobby", "from today")
+    settle(alice, bob)
+    wait(relay, alice, bob)
+    assert alice.delivery(post) is Delivery.RELAYED
+    assert "from today" in bob.texts("#lobby")
+    assert bob.notices("#lobby") == []
+    for each in (line, late):
+        assert alice.delivery(each) in (Delivery.RELAYED, Delivery.FAILED)
