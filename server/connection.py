@@ -36,7 +36,6 @@ class Connection:
 
     __slots__ = (
         "_unsent",
-        "address",
         "close_by_s",
         "decoder",
         "fault",
@@ -57,10 +56,9 @@ class Connection:
         "write_wants_write",
     )
 
-    def __init__(self, number: int, sock: ssl.SSLSocket, address: str) -> None:
+    def __init__(self, number: int, sock: ssl.SSLSocket) -> None:
         self.number = number
         self.sock = sock
-        self.address = address
         self.mask = 0  # what the selector watches
         self.decoder = FrameDecoder(FRAME_MAX_BEFORE_LOGIN_BYTES)
         self.waiting: deque[bytes] = deque()  # bodies read, and not yet given to the core

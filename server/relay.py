@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import fields, replace
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 from time import monotonic
 from types import TracebackType
@@ -88,6 +89,7 @@ class Relay:
         self._admin: AdminServer
         self._storage: StorageThread
         self._workers: list[Worker] = []
+        self._turn = count()  # whose worker is next; safe between threads
         self._handshakes: list[HandshakeThread] = []
         self._is_running = False
         self._descriptors_max = _descriptors_max()
@@ -272,7 +274,7 @@ class Relay:
         return held < self._descriptors_max - DESCRIPTORS_KEPT
 
     def _hand_over(self, adopt: Adopt) -> None:
-        min(self._workers, key=len).inbox.post(adopt)
+        self._workers[next(self._turn) % len(self._workers)].inbox.post(adopt)
 
     def _on_stored(self, results: Sequence[tuple[int, Outcome | StoreError]]) -> None:
         self._workers[0].inbox.post(Stored(results))

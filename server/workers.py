@@ -5,8 +5,8 @@ for, and write what each connection has to say in one go. A TLS write costs the 
 carries, so batching is the speed.
 """
 
-import selectors
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import Final
@@ -16,23 +16,26 @@ from saltline.protocol.limits import FRAME_MAX_BYTES, OUTGOING_QUEUE_MAX_BYTES
 from saltline.server import events
 from saltline.server.config import Deadlines
 from saltline.server.connection import READ, READS_PER_TURN, WRITE, Connection, PeerGone
+from saltline.server.connection_table import ConnectionTable
 from saltline.server.driver import CoreDriver, log
 from saltline.server.effects import Broadcast, Close, Pause, Promote, Resume, Send
 from saltline.server.events import Event
+from saltline.server.fanout import Fanout
 from saltline.server.pace import Pace
+from saltline.server.store.interface import Outcome, StoreError
 from saltline.server.wakeup import Inbox
 from saltline.server.work import Adopt, Finish, Stored, Work
 
 # How many requests of one connection the core gets at once. Between two helpings the worker looks
 # whether the answers pile up: a request of 20 bytes may have an answer of 200 KB.
 HELPING: Final = 64
+# How much of what the store has done the core gets at once. Afterwards members of a busy room are
+# written to, and the core hears who is too slow, before it pushes more to them.
+RESULTS_PER_TURN: Final = 128
 # A reader so slow that not even the answers to what it asked before fit is cut off.
 QUEUE_CUT_FACTOR: Final = 4
 # Below this part of its bound a queue counts as drained.
 QUEUE_DRAINED_PART: Final = 4
-# Connections that the core has closed, and whose output or peer is slow to go.
-LEAVING_MAX: Final = 256
-LINGER_MAX_S: Final = 1.0
 
 
 class Worker:
@@ -62,10 +65,10 @@ class Worker:
         self._deadlines = deadlines
         self._queue_max_bytes = queue_max_bytes
         self._pace = Pace(flush_interval_s)
-        self._selector = selectors.DefaultSelector()
-        self._connections: dict[int, Connection] = {}
-        self._leaving: dict[int, Connection] = {}  # oldest first
+        self._table = ConnectionTable(self._on_closed, deadlines.close_s)
+        self._fanout = Fanout(self._put)
         self._events: list[Event] = []  # for the core, in this turn
+        self._results: deque[tuple[int, Outcome | StoreError]] = deque()  # likewise, from the store
         self._again: dict[int, Connection] = {}  # to be read without waiting for the selector
         self._fed: dict[int, Connection] = {}  # with something for the core
         self._dirty: dict[int, Connection] = {}  # with output, or about to leave
@@ -75,11 +78,11 @@ class Worker:
 
     def __len__(self) -> int:
         """How many descriptors its connections hold."""
-        return len(self._connections) + len(self._leaving)
+        return len(self._table)
 
     def start(self) -> None:
         """Begin to work."""
-        self._selector.register(self.inbox.wakeup, READ, None)
+        self._table.watch_wakeup(self.inbox.wakeup)
         self._thread.start()
 
     def join(self, timeout_s: float) -> bool:
@@ -90,7 +93,7 @@ class Worker:
 
     def close(self) -> None:
         """Give the descriptors back; after `join`, or without `start`."""
-        self._selector.close()
+        self._table.close()
         self.inbox.wakeup.close()
 
     # --- the loop --------------------------------------------------------------------------------
@@ -102,25 +105,22 @@ class Worker:
         except BaseException as error:
             self._on_failure(self._thread.name, error)
         finally:
-            for connection in (*self._connections.values(), *self._leaving.values()):
-                connection.close()
-            self._connections.clear()
-            self._leaving.clear()
+            self._table.close_all()
             for item in self.inbox.take():
                 if isinstance(item, Adopt):
                     item.sock.close()
 
     def _turn(self) -> None:
         inbox = self.inbox
-        has_work = not inbox.about_to_sleep() or self._events or self._fed or self._again
-        ready = self._selector.select(0 if has_work else self._sleep_s(monotonic()))
+        may_sleep = inbox.about_to_sleep() and not self._has_work()
+        ready = self._table.ready(self._sleep_s(monotonic()) if may_sleep else 0.0)
         inbox.awake()
         now_s = monotonic()
-        for key, mask in ready:
-            if key.data is None:
+        for connection, mask in ready:
+            if connection is None:
                 inbox.wakeup.clear()
             else:
-                self._on_ready(key.data, mask, now_s)
+                self._on_ready(connection, mask, now_s)
         if self._again:
             again, self._again = self._again, {}
             for connection in again.values():
@@ -134,6 +134,9 @@ class Worker:
         if self._dirty and (self._is_finishing or not self._pace.wait_s(now_s)):
             self._write_all(now_s)
 
+    def _has_work(self) -> bool:
+        return bool(self._events or self._results or self._fed or self._again)
+
     def _sleep_s(self, now_s: float) -> float:
         sleep_s = max(0.0, self._check_at_s - now_s)
         return min(sleep_s, self._pace.wait_s(now_s)) if self._dirty else sleep_s
@@ -143,7 +146,7 @@ class Worker:
     def _on_ready(self, connection: Connection, mask: int, now_s: float) -> None:
         if connection.is_lingering:
             if not connection.discard_input():
-                self._drop(connection)
+                self._table.drop(connection)
             return
         if (mask & WRITE and connection.write_wants_write) or (
             mask & READ and connection.write_wants_read
@@ -177,6 +180,10 @@ class Worker:
 
     def _tell_core(self, now_s: float) -> None:
         """Everything that happened since the last time, under one lock take."""
+        if self._results:
+            count = min(len(self._results), RESULTS_PER_TURN)
+            done = [self._results.popleft() for _ in range(count)]
+            self._events.append(events.stored(done))
         fed, self._fed = self._fed, {}
         ended: list[Connection] = []
         for connection in fed.values():
@@ -191,7 +198,7 @@ class Worker:
                 self._events.append(events.broken(connection.number, connection.fault))
             elif connection.has_ended:
                 ended.append(connection)
-            self._watch(connection)
+            self._table.watch(connection)
         if self._events:
             happened, self._events = self._events, []
             self._driver.drive(happened)
@@ -204,39 +211,41 @@ class Worker:
     # --- what the core asks for, and what other threads post -------------------------------------
 
     def _carry_out(self, items: Sequence[Work]) -> None:
-        find, dirty, bound = self._connections.get, self._dirty, self._queue_max_bytes
+        fanout = self._fanout
         for item in items:
             if type(item) is Send:
-                numbers: Sequence[int] = (item.connection,)
+                fanout.send(item.connection, item.frame)
             elif type(item) is Broadcast:
-                numbers = item.connections
+                fanout.broadcast(item.connections, item.frame)
             else:
+                fanout.end()
                 self._carry_out_rare(item)
-                continue
-            frame = item.frame
-            for number in numbers:
-                connection = find(number)
-                if connection is None:
-                    continue  # gone meanwhile, or another worker's
-                connection.output.append(frame)
-                connection.queued_bytes += len(frame)
-                if connection.queued_bytes > bound:
-                    self._on_full(connection)
-                if not connection.is_blocked:
-                    dirty[number] = connection
+        fanout.end()
+
+    def _put(self, number: int, frames: bytes) -> None:
+        """Queue output for a connection, if it is there and this worker's."""
+        connection = self._table.live.get(number)
+        if connection is None:
+            return
+        connection.output.append(frames)
+        connection.queued_bytes += len(frames)
+        if connection.queued_bytes > self._queue_max_bytes:
+            self._on_full(connection)
+        if not connection.is_blocked:
+            self._dirty[number] = connection
 
     def _carry_out_rare(self, item: Work) -> None:
         match item:
             case Stored():
-                self._events.append(events.stored(item.results))
+                self._results += item.results
             case Adopt():
                 self._adopt(item)
             case Finish():
                 self._is_finishing = True
-                for connection in list(self._connections.values()):
+                for connection in list(self._table.live.values()):
                     self._let_go(connection, monotonic())
             case Promote() | Pause() | Resume() | Close():
-                connection_or_none = self._connections.get(item.connection)
+                connection_or_none = self._table.live.get(item.connection)
                 if connection_or_none is not None:
                     self._carry_out_for(connection_or_none, item)
             case _:
@@ -250,7 +259,7 @@ class Worker:
                 connection.decoder.max_body_bytes = FRAME_MAX_BYTES
             case Pause():
                 connection.is_paused = True
-                self._watch(connection)
+                self._table.watch(connection)
             case Resume():
                 connection.is_paused = False
                 self._read_on(connection)
@@ -264,18 +273,16 @@ class Worker:
             return
         number = self._next_number
         self._next_number += self._count
-        connection = Connection(number, item.sock, item.address)
-        self._connections[number] = connection
+        self._again[number] = connection = Connection(number, item.sock)
+        self._table.add(connection)
         self._events.append(events.opened(number, item.address, item.statement))
-        self._again[number] = connection
-        self._watch(connection)
 
     def _read_on(self, connection: Connection) -> None:
         """Reading was held up; the time that took is not the peer's."""
         if connection.frame_by_s:
             connection.frame_by_s = monotonic() + self._deadlines.frame_s
         self._fed[connection.number] = connection
-        self._watch(connection)
+        self._table.watch(connection)
 
     # --- output ----------------------------------------------------------------------------------
 
@@ -288,7 +295,7 @@ class Worker:
             try:
                 writes += connection.write()
             except PeerGone:
-                self._drop(connection)
+                self._table.drop(connection)
                 continue
             if connection.is_congested and (
                 connection.queued_bytes * QUEUE_DRAINED_PART <= self._queue_max_bytes
@@ -299,76 +306,47 @@ class Worker:
             if connection.queued_bytes and not connection.is_blocked:
                 self._dirty[number] = connection  # it had its share of this turn
             elif connection.is_leaving and not connection.queued_bytes:
-                connection.say_goodbye()
-                connection.close_by_s = min(connection.close_by_s, now_s + LINGER_MAX_S)
-            self._watch(connection)
+                self._table.say_goodbye(connection, now_s)
+            else:
+                self._table.watch(connection)
         self._pace.wrote(writes, now_s)
 
     def _on_full(self, connection: Connection) -> None:
-        """Its answers only pile up: ask the core for less, and read nothing more from it."""
+        """If it does not take even that: ask the core for less, and read nothing more from it."""
+        if not connection.is_blocked:
+            try:
+                connection.write()
+            except PeerGone:
+                self._table.drop(connection)
+                return
+            self._table.watch(connection)
+            if connection.queued_bytes <= self._queue_max_bytes:
+                return
         if connection.queued_bytes > QUEUE_CUT_FACTOR * self._queue_max_bytes:
             log.info("Connection %d does not read its answers: cut off.", connection.number)
-            self._drop(connection)
+            self._table.drop(connection)
         elif not connection.is_congested:
             connection.is_congested = True
             self._events.append(events.congested(connection.number, True))
-            self._watch(connection)
+            self._table.watch(connection)
 
     # --- the end ---------------------------------------------------------------------------------
 
     def _check_deadlines(self, now_s: float) -> None:
         if self._index == 0:
             self._events.append(events.ticked)
-        for connection in self._connections.values():
+        for connection in self._table.live.values():
             if 0.0 < connection.frame_by_s <= now_s and connection.may_read:
                 connection.fault = ProtocolError(
                     ErrorCode.TOO_SLOW,
                     f"A frame did not arrive whole within {self._deadlines.frame_s:g} seconds.",
                 )
                 self._fed[connection.number] = connection
-        for connection in list(self._leaving.values()):
-            if connection.close_by_s <= now_s:
-                self._drop(connection)
+        self._table.drop_late(now_s)
 
     def _let_go(self, connection: Connection, now_s: float) -> None:
-        """The core has nothing more to do with it; what is queued may still leave."""
-        number = connection.number
-        if self._connections.pop(number, None) is None:
-            return
+        self._table.let_go(connection, now_s)
+        self._dirty[connection.number] = connection
+
+    def _on_closed(self, number: int) -> None:
         self._events.append(events.closed(number))
-        if len(self._leaving) >= LEAVING_MAX:
-            self._drop(next(iter(self._leaving.values())))
-        self._leaving[number] = connection
-        connection.is_leaving = True
-        connection.waiting.clear()
-        connection.close_by_s = now_s + self._deadlines.close_s
-        self._dirty[number] = connection
-        self._watch(connection)
-
-    def _drop(self, connection: Connection) -> None:
-        """Close at once."""
-        number = connection.number
-        if self._connections.pop(number, None) is not None:
-            self._events.append(events.closed(number))
-        self._leaving.pop(number, None)
-        self._dirty.pop(number, None)
-        self._fed.pop(number, None)
-        self._again.pop(number, None)
-        if connection.mask:
-            self._selector.unregister(connection.sock)
-            connection.mask = 0
-        connection.is_leaving = connection.is_lingering = True
-        connection.close()
-
-    def _watch(self, connection: Connection) -> None:
-        """Let the selector watch for what the connection waits for, if that has changed."""
-        mask = connection.wanted_mask
-        if mask == connection.mask:
-            return
-        if not mask:
-            self._selector.unregister(connection.sock)
-        elif not connection.mask:
-            self._selector.register(connection.sock, mask, connection)
-        else:
-            self._selector.modify(connection.sock, mask, connection)
-        connection.mask = mask

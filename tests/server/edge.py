@@ -59,6 +59,7 @@ class ScriptedCore(RelayCore):
     open: dict[int, CertificateStatement] = field(default_factory=dict)
     tokens: dict[int, int] = field(default_factory=dict)
     ticks: int = 0
+    tickers: set[str] = field(default_factory=set)
     is_stopping: bool = False
 
     def opened(
@@ -97,6 +98,8 @@ class ScriptedCore(RelayCore):
                 yield Resume(int(rest))
             case b"close":
                 yield Send(connection, encode_frame(b"bye"))
+                yield Close(connection, "asked")
+            case b"leave":
                 yield Close(connection, "asked")
             case b"store":
                 token = len(self.tokens) + 1
@@ -143,6 +146,7 @@ class ScriptedCore(RelayCore):
 
     def tick(self, now_ms: int) -> list[Effect]:
         self.ticks += 1
+        self.tickers.add(threading.current_thread().name)
         return []
 
     def certificate_changed(self, certificate: CertificateStatement) -> None:

@@ -34,7 +34,7 @@ class Tls:
 
 
 def connection_on(tls: Tls, *frames: bytes) -> Connection:
-    connection = Connection(1, cast(ssl.SSLSocket, tls), "192.0.2.1")
+    connection = Connection(1, cast(ssl.SSLSocket, tls))
     for frame in frames:
         connection.output.append(frame)
         connection.queued_bytes += len(frame)

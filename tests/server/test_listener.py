@@ -59,7 +59,7 @@ def test_tls_1_3_without_tickets_under_the_pinned_key(relay: ScriptedRelay) -> N
         session = client.sock.session
         assert session is not None and not session.has_ticket
         assert client.ask(b"spki") == relay._certificate.spki_hash
-        (connection,) = relay._workers[0]._connections.values()
+        (connection,) = relay._workers[0]._table.live.values()
         assert connection.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 

@@ -1,0 +1,100 @@
+"""The connections of one worker: those that the core knows, and those about to leave."""
+
+import selectors
+from collections.abc import Callable
+from typing import Final
+
+from saltline.server.connection import READ, Connection
+from saltline.server.wakeup import Wakeup
+
+# Connections that the core has let go, and whose output or peer is slow to leave.
+LEAVING_MAX: Final = 256
+LINGER_MAX_S: Final = 1.0
+
+
+class ConnectionTable:
+    """Used by its worker's thread alone; `on_closed` hears each live connection's number once."""
+
+    def __init__(self, on_closed: Callable[[int], None], close_s: float) -> None:
+        self.live: dict[int, Connection] = {}
+        self._leaving: dict[int, Connection] = {}  # oldest first
+        self._on_closed = on_closed
+        self._close_s = close_s
+        self._selector = selectors.DefaultSelector()
+
+    def __len__(self) -> int:
+        """How many descriptors its connections hold."""
+        return len(self.live) + len(self._leaving)
+
+    def watch_wakeup(self, wakeup: Wakeup) -> None:
+        """`ready` ends early when somebody wakes."""
+        self._selector.register(wakeup, READ, None)
+
+    def ready(self, timeout_s: float) -> list[tuple[Connection | None, int]]:
+        """Wait: which connections are ready, for what; None for the wake-up."""
+        return [(key.data, mask) for key, mask in self._selector.select(timeout_s)]
+
+    def add(self, connection: Connection) -> None:
+        """A connection that the core is about to hear of."""
+        self.live[connection.number] = connection
+        self.watch(connection)
+
+    def watch(self, connection: Connection) -> None:
+        """Let the selector watch for what the connection waits for, if that has changed."""
+        mask = connection.wanted_mask
+        if mask == connection.mask:
+            return
+        if not mask:
+            self._selector.unregister(connection.sock)
+        elif not connection.mask:
+            self._selector.register(connection.sock, mask, connection)
+        else:
+            self._selector.modify(connection.sock, mask, connection)
+        connection.mask = mask
+
+    def let_go(self, connection: Connection, now_s: float) -> None:
+        """The core has nothing more to do with it; what is queued may still leave."""
+        if self.live.pop(connection.number, None) is None:
+            return
+        self._on_closed(connection.number)
+        if len(self._leaving) >= LEAVING_MAX:
+            self.drop(next(iter(self._leaving.values())))
+        self._leaving[connection.number] = connection
+        connection.is_leaving = True
+        connection.waiting.clear()
+        connection.close_by_s = now_s + self._close_s
+        self.watch(connection)
+
+    def say_goodbye(self, connection: Connection, now_s: float) -> None:
+        """Its output has left: end our direction, and give the peer a moment to end its own."""
+        connection.say_goodbye()
+        connection.close_by_s = min(connection.close_by_s, now_s + LINGER_MAX_S)
+        self.watch(connection)
+
+    def drop(self, connection: Connection) -> None:
+        """Close at once."""
+        if self.live.pop(connection.number, None) is not None:
+            self._on_closed(connection.number)
+        self._leaving.pop(connection.number, None)
+        if connection.mask:
+            self._selector.unregister(connection.sock)
+            connection.mask = 0
+        connection.is_leaving = connection.is_lingering = True
+        connection.close()
+
+    def drop_late(self, now_s: float) -> None:
+        """Close those that had their time to leave."""
+        for connection in list(self._leaving.values()):
+            if connection.close_by_s <= now_s:
+                self.drop(connection)
+
+    def close_all(self) -> None:
+        """Close whatever is left, without a word to anybody."""
+        for connection in (*self.live.values(), *self._leaving.values()):
+            connection.close()
+        self.live.clear()
+        self._leaving.clear()
+
+    def close(self) -> None:
+        """Give the selector back."""
+        self._selector.close()
