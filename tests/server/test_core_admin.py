@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from saltline.crypto.bundles import PrekeyKind
 from saltline.crypto.keylog import replay
 from saltline.protocol.errors import ErrorCode
 from saltline.protocol.to_client import Error, LookedUp, Presence
@@ -99,6 +100,8 @@ def test_a_removed_account_is_closed_for_good(tmp_path: Path) -> None:
     ada, bob = registered(relay, "ada", "bob")
     ada.submit(bob, b"waits for bob")
     bob.take()
+    bob.publish(*bob.make(PrekeyKind.SIGNED, 1), *bob.make(PrekeyKind.ONE_TIME, 1))
+    bob.take()
     assert relay.admin(RemoveUser("bob")) == Removed("bob", 1)
     error = bob.connection.take_one(Error)
     assert (error.id, error.code) == (0, ErrorCode.REMOVED)
@@ -119,6 +122,7 @@ def test_a_removed_account_is_closed_for_good(tmp_path: Path) -> None:
         again.connection.send(again.registration(again.entry()))
         assert again.connection.take_one(Error).code == ErrorCode.NAME_TAKEN
     assert count_rows(relay, "envelope") == 0
+    assert count_rows(relay, "prekey") == 0
 
 
 def test_who_is_not_there_cannot_be_removed() -> None:

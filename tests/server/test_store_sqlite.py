@@ -13,6 +13,7 @@ from saltline.protocol.errors import ErrorCode
 from saltline.server.store import mailboxes, rooms
 from saltline.server.store import operations as ask
 from saltline.server.store.interface import (
+    AccountClosed,
     AccountReset,
     Done,
     EntryStored,
@@ -162,22 +163,31 @@ def check_numbers_and_hashes(seed: int, groups: int) -> None:
     rng = random.Random(seed)
     store = SqliteStore(":memory:", RELAY_ID)
     store.run([account("ada"), account("bob"), join(1), join(2), join(1, "#garden")])
+    entries: dict[tuple[str, int], bytes] = {}
+    envelopes: dict[tuple[int, int], bytes] = {}
     logging.disable(logging.ERROR)  # the failures below are meant
     try:
         for _ in range(groups):
             group: list[Operation] = []
             for _ in range(rng.randrange(1, 12)):
                 member, room = rng.choice([(1, "#lobby"), (2, "#lobby"), (1, "#garden")])
+                box, number = rng.choice([(1, 99), *envelopes])  # of groups before this one
                 choices: list[Operation] = [
                     post(member, room, rng.randbytes(5)),
                     envelope(rng.choice(["ada", "bob"]), rng.randbytes(5)),
-                    ask.DeleteEnvelopes(rng.randrange(1, 3), (rng.randrange(1, 9),)),
+                    ask.DeleteEnvelopes(box, (number,)),
                     envelope("ada", b"impossible", 2**64),
                     envelope("nobody"),
                     mailbox(1),
                 ]
                 group.append(rng.choice(choices))
-            store.run(group)
+            for operation, outcome in zip(group, store.run(group), strict=True):
+                if isinstance(operation, ask.StoreEntry) and isinstance(outcome, EntryStored):
+                    entries[operation.entry.room, outcome.number] = operation.entry.signed
+                if isinstance(operation, ask.StoreEnvelope) and isinstance(outcome, EnvelopeStored):
+                    envelopes[outcome.mailbox, outcome.number] = operation.envelope
+                if isinstance(operation, ask.DeleteEnvelopes):
+                    envelopes.pop((operation.mailbox, operation.numbers[0]), None)
     finally:
         logging.disable(logging.NOTSET)
     for room in ("#lobby", "#garden"):
@@ -185,6 +195,9 @@ def check_numbers_and_hashes(seed: int, groups: int) -> None:
         assert isinstance(read, HistoryRead)
         numbers = [each.number for each in read.entries]
         assert numbers == list(range(1, read.last + 1))
+        posted = {each.number: each.signed for each in read.entries}
+        told = {number: signed for (name, number), signed in entries.items() if name == room}
+        assert told.items() <= posted.items()
         history_hash = EMPTY_HISTORY
         for each in read.entries:
             history_hash = next_history_hash(history_hash, each.signed)
@@ -193,12 +206,15 @@ def check_numbers_and_hashes(seed: int, groups: int) -> None:
             history_hash
         )
     for number in (1, 2):
-        box = one(store, mailbox(number))
-        assert isinstance(box, MailboxRead)
+        waits = one(store, mailbox(number))
+        assert isinstance(waits, MailboxRead)
         counted = store._database.execute(
             "SELECT waiting, waiting_bytes FROM mailbox WHERE id = ?", (number,)
         ).get
-        sizes = [len(each.envelope) for each in box.envelopes]
+        assert {(number, each.number): each.envelope for each in waits.envelopes} == {
+            place: sealed for place, sealed in envelopes.items() if place[0] == number
+        }
+        sizes = [len(each.envelope) for each in waits.envelopes]
         assert counted == (len(sizes), sum(sizes))
     assert store.check() == []
 
@@ -225,6 +241,16 @@ def test_a_reset_needs_a_code_of_the_account_and_a_fitting_number(store: SqliteS
     again = one(store, reset(2, b"a"))
     assert isinstance(again, StoreError)
     assert again.code == ErrorCode.BAD_INVITE
+
+
+def test_an_account_that_changed_meanwhile_is_not_closed(store: SqliteStore) -> None:
+    def close(number: int) -> ask.CloseAccount:
+        return ask.CloseAccount("ada", (ask.LogEntry("ada", number, b"revoke", b"leaf"),))
+
+    refused = one(store, close(0))
+    assert isinstance(refused, StoreError)
+    assert refused.code == ErrorCode.BAD_ENTRY
+    assert one(store, close(1)) == AccountClosed(1, (1,), ())
 
 
 # --- rooms and mailboxes -------------------------------------------------------------------------
