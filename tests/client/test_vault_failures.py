@@ -16,7 +16,7 @@ from tests.client.hostile import Withheld, inject, replacing, under
 from tests.client.world import MemoryRelay, Person, refusal, settle
 
 # Neighbouring writes are of one statement's kind: 1 tries them all.
-STRIDE = int(os.environ.get("SALTLINE_STRIDE", "5"))
+STRIDE = int(os.environ.get("SALTLINE_STRIDE", "3"))
 
 pytestmark = pytest.mark.usefixtures("quick")
 
