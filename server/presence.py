@@ -50,6 +50,7 @@ class Presence:
         self.rooms: dict[str, LiveRoom] = {}
         # Whose presence may have changed: what was last told, and where it was told.
         self._untold: dict[int, tuple[str, bool, set[str]]] = {}
+        self._newcomers: dict[int, Connection] = {}  # connections that know of nobody yet
 
     def enter(self, account: Account, name: str, last: int, members: int) -> LiveRoom:
         """A connected account is a member of this room, in which this is known."""
@@ -73,6 +74,10 @@ class Presence:
             if not room.accounts:
                 del self.rooms[name]
 
+    def greet(self, connection: Connection) -> None:
+        """A connection has logged in: it is to learn who of its small rooms is there."""
+        self._newcomers[connection.number] = connection
+
     def came(self, account: Account) -> None:
         """Its first device has connected, and it has entered its rooms."""
         self._untold.setdefault(account.id, (account.username, False, set()))
@@ -90,6 +95,22 @@ class Presence:
             if (account is not None) is was_online:
                 continue
             self._tell(username, account, rooms if account is None else account.rooms)
+        newcomers, self._newcomers = self._newcomers, {}
+        for connection in newcomers.values():
+            if connection.is_open:
+                self._introduce(connection)
+
+    def _introduce(self, connection: Connection) -> None:
+        account = connection.known.account
+        names = {
+            other.username
+            for room in map(self.rooms.__getitem__, account.rooms)
+            if room.members <= self._desk.settings.presence_max_members
+            for other in room.accounts.values()
+            if other is not account
+        }
+        for name in sorted(names):
+            self._desk.send(connection, to_client.Presence(name, True))
 
     def _tell(self, username: str, account: Account | None, names: set[str]) -> None:
         numbers: set[int] = set()

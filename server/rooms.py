@@ -73,6 +73,7 @@ class Rooms:
             account = self._desk.accounts.get(entry.account)
             if account is not None:
                 self._presence.enter(account, entry.room, joined.number, joined.members)
+                self._presence.greet(connection)
             self._broadcast(entry, joined.number, joined.members)
 
     def post(self, connection: Connection, request: to_relay.Post) -> None:
@@ -236,6 +237,7 @@ class Rooms:
     def arrived(self, connection: Connection, rooms: tuple[told.RoomState, ...]) -> None:
         """A device has logged in."""
         account = connection.known.account
+        self._presence.greet(connection)
         if len(account.connections) > 1:
             self._presence.connections_changed(account)
             return

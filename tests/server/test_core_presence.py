@@ -36,7 +36,7 @@ def test_members_are_told_who_went_and_who_came_back() -> None:
     bob.login()
     relay.advance(1_000)
     assert told(ada) == told(eve) == [Presence("bob", True)]
-    assert told(bob) == []
+    assert told(bob) == [Presence("ada", True), Presence("eve", True)], "who is there already"
 
 
 def test_who_comes_back_at_once_was_never_gone() -> None:
@@ -113,3 +113,22 @@ def test_the_slow_are_told_too_as_this_cannot_be_caught_up_by_number() -> None:
     bob.connection.cut()
     relay.advance(1_000)
     assert told(ada) == [Presence("bob", False)]
+
+
+def test_a_newcomer_learns_who_of_its_small_rooms_is_there() -> None:
+    relay = MemoryRelay(settings=Settings(presence_max_members=2))
+    ada, bob, eve = members(relay, "ada", "bob", "eve")  # three: #lobby is large here
+    ada.join("#dev")
+    bob.join("#dev")
+    bob.connection.cut()
+    bob.login()
+    relay.advance(1_000)
+    assert told(bob) == [Presence("ada", True)]
+    eve.connection.cut()
+    eve.login()
+    relay.advance(1_000)
+    assert told(eve) == []
+    eve.login()
+    eve.connection.cut()
+    relay.advance(1_000)
+    assert told(eve) == []
