@@ -95,8 +95,9 @@ class Timeline:
 
     def find(self, conversation: str, author: str, message_id: bytes) -> int | None:
         """The row of an author's message in a conversation."""
+        # The last term is the partial index's own: without it SQLite reads the whole conversation.
         found = self._vault.value(
-            "SELECT row FROM lines WHERE author = ? AND id = ? AND conversation = ?",
+            "SELECT row FROM lines WHERE author = ? AND id = ? AND conversation = ? AND id <> x''",
             author,
             message_id,
             conversation,
