@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from saltline.client.control import ControlClient
+from saltline.client.control import ControlClient, OwnerGone
 from saltline.client.model import Refused
 from saltline.client.profile import Profile
-from saltline.client.requests import History
+from saltline.client.requests import AnyRequest, History, Reply, Send
 from tests.client.programs import House, Process, Shell, owner_serves, wait_until
 
 
@@ -118,6 +118,34 @@ def test_who_waits_takes_over_from_an_owner_that_ends(house: House, saltline: Sh
     assert (sent.code, sent.err) == (0, "")
     assert texts(house, saltline, ann, "ben4") == ["once"]
     assert "once" in saltline(ben, "recv", "--json").out
+
+
+@pytest.mark.parametrize("was_queued", [True, False])
+def test_a_text_is_queued_once_though_the_owner_went_away_before_it_said_so(
+    house: House, saltline: Shell, monkeypatch: pytest.MonkeyPatch, was_queued: bool
+) -> None:
+    ann, ben = house.user(f"ann6{was_queued:d}"), f"ben6{was_queued:d}"
+    house.user(ben)
+    ask = ControlClient.perform
+    with Process(ann, "recv", "--follow") as owner:
+        wait_until(lambda: owner_serves(ann), "recv --follow owns the profile")
+        saltline(ann, "send", ben, "-m", "same words")  # an earlier one does not count
+
+        def lose_the_answer(self: ControlClient, request: AnyRequest) -> Iterator[Reply]:
+            if not isinstance(request, Send):
+                yield from ask(self, request)
+                return
+            if was_queued:
+                list(ask(self, request))
+            owner.process.kill()
+            owner.process.wait()
+            raise OwnerGone
+
+        monkeypatch.setattr(ControlClient, "perform", lose_the_answer)
+        sent = saltline(ann, "send", ben, "-m", "same words", "--json")
+
+    assert (sent.code, sent.records[0]["delivery"]) == (0, "relayed")
+    assert texts(house, saltline, ann, ben) == ["same words", "same words"]
 
 
 def test_a_command_waits_for_an_owner_that_does_not_serve_and_then_gives_up(
