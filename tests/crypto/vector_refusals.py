@@ -244,6 +244,30 @@ def prekeys(encapsulate: Recorder) -> Json:
     return {"identity": bob.ID.hex(), "now_ms": late, "cases": cases}
 
 
+def _entry(
+    before: list[bytes],
+    op: int,
+    device: Device,
+    signer: int,
+    seed: bytes,
+    n: int | None = None,
+    prev: bytes | None = None,
+    sigID: bytes | None = None,
+) -> bytes:
+    """An entry after `before`; what is given replaces what would be right."""
+    unsigned = literal.entry_unsigned(
+        op,
+        device.name,
+        len(before) if n is None else n,
+        (literal.H(before[-1]) if before else bytes(32)) if prev is None else prev,
+        MADE_MS,
+        device.ID,
+        sigID or device.sign(literal.identity_payload(device.ID)),
+        signer,
+    )
+    return unsigned + slow.ed25519_sign(seed, unsigned)
+
+
 def entries() -> Json:
     """Histories of one name whose last entry the log's rules do not allow."""
     draw = Drawer("refusals of an entry")
@@ -256,28 +280,7 @@ def entries() -> Json:
     bob = Device.make(relay, "bob", 2, draw)
     create, add, revoke, reset = 1, 2, 3, 4
 
-    def entry(
-        before: list[bytes],
-        op: int,
-        device: Device,
-        signer: int,
-        seed: bytes,
-        n: int | None = None,
-        prev: bytes | None = None,
-        sigID: bytes | None = None,
-    ) -> bytes:
-        unsigned = literal.entry_unsigned(
-            op,
-            device.name,
-            len(before) if n is None else n,
-            (literal.H(before[-1]) if before else bytes(32)) if prev is None else prev,
-            MADE_MS,
-            device.ID,
-            sigID or device.sign(literal.identity_payload(device.ID)),
-            signer,
-        )
-        return unsigned + slow.ed25519_sign(seed, unsigned)
-
+    entry = _entry
     by_one, by_two, by_log = one.iks_seed, two.iks_seed, log_seed
     new = [entry([], create, one, 1, by_one)]
     pair = [*new, entry(new, add, two, 1, by_one)]
