@@ -1,5 +1,8 @@
 """The timeline on a real screen: what stands where, how it moves, what it reads."""
 
+import asyncio
+import re
+
 import pytest
 
 from saltline.client.model import Delivery, LineKind
@@ -298,8 +301,14 @@ def test_a_message_higher_than_the_screen_can_be_read_to_its_end() -> None:
 
     async def script(p: Pilot) -> None:
         await p.shows("part 499.")
-        p.press("pageup")
-        await p.shows("-- 1 newer below: End --")
+        seen = set(re.findall(r"part (\d+)\.", p.text()))
+        while "0" not in seen:
+            before = p.text()
+            p.press("pageup")
+            await p.until(lambda b=before: p.text() != b)  # type: ignore[misc]
+            assert "newer below: End --" in p.text()
+            seen |= set(re.findall(r"part (\d+)\.", p.text()))
+        assert len(seen) == 500
         p.press("home")
         await p.shows("line 0.", "part 0.")
         p.press("pagedown")
@@ -325,6 +334,23 @@ def test_a_flood_of_lines_is_drawn_in_few_frames() -> None:
         assert p.frames - frames <= 20
         assert fake.reads["page"] - pages <= 40
         assert fake.reads["conversations"] <= 40
+
+    play(fake, script)
+
+
+def test_a_stream_of_lines_is_drawn_at_the_pace_of_frames_not_of_lines() -> None:
+    fake = lobby(100)
+
+    async def script(p: Pilot) -> None:
+        await p.shows("line 99.")
+        frames, lists = p.frames, fake.reads["conversations"]
+        for number in range(2000):
+            fake.arrives("#lobby", "carol", f"stream {number}.")
+            if number % 4 == 0:
+                await asyncio.sleep(0)  # the loop gets its turn 500 times
+        await p.shows("stream 1999.")
+        assert p.frames - frames <= 150
+        assert fake.reads["conversations"] - lists <= 150
 
     play(fake, script)
 
