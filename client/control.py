@@ -7,6 +7,7 @@ and `code` where it was not done.
 """
 
 import os
+import selectors
 import shutil
 import socket
 import stat
@@ -161,6 +162,7 @@ class ControlServer:
             self._listener.bind(os.fspath(place))
             os.chmod(place, 0o600)
             self._listener.listen(_CALLERS_MAX)
+            self._listener.setblocking(False)
         except OSError as error:
             self._listener.close()
             raise Refused(
@@ -169,6 +171,7 @@ class ControlServer:
         except BaseException:
             self._listener.close()
             raise
+        self._wake_reader, self._wake_writer = os.pipe()
         self._thread = threading.Thread(target=self._accept, name="saltline-control", daemon=True)
         self._thread.start()
 
@@ -178,9 +181,7 @@ class ControlServer:
             self._closing.set()
             callers = dict(self._callers)
         _remove_place(self._folder)
-        with suppress(OSError):  # ends the accept; macOS says that it is not connected
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
+        os.write(self._wake_writer, b"\0")
         for sock in callers:
             with suppress(OSError):
                 sock.shutdown(socket.SHUT_RD)  # an answer that is under way still leaves
@@ -190,24 +191,36 @@ class ControlServer:
             with suppress(OSError):  # it does not read its answer
                 sock.shutdown(socket.SHUT_RDWR)
         self._thread.join()
+        self._listener.close()
+        os.close(self._wake_reader)
+        os.close(self._wake_writer)
 
     def _accept(self) -> None:
-        while True:
-            try:
-                sock, _ = self._listener.accept()
-            except OSError:
-                # Out of descriptors, for instance: what is there already may end meanwhile.
-                if self._closing.wait(_ACCEPT_AGAIN_S):
-                    return
-                continue
-            with self._lock:
-                if self._closing.is_set() or len(self._callers) >= _CALLERS_MAX:
-                    sock.close()
-                    continue
-                thread = threading.Thread(
-                    target=self._serve, args=(sock,), name="saltline-caller", daemon=True
-                )
-                self._callers[sock] = thread
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._listener, selectors.EVENT_READ)
+            # Closing a socket ends a waiting accept on some systems only; a pipe on all.
+            selector.register(self._wake_reader, selectors.EVENT_READ)
+            while selector.select() and not self._closing.is_set():
+                self._accept_one()
+
+    def _accept_one(self) -> None:
+        try:
+            sock, _ = self._listener.accept()
+        except BlockingIOError:
+            return  # who came is gone again
+        except OSError:
+            # Out of descriptors, for instance: what is there already may end meanwhile.
+            self._closing.wait(_ACCEPT_AGAIN_S)
+            return
+        sock.setblocking(True)
+        with self._lock:
+            if self._closing.is_set() or len(self._callers) >= _CALLERS_MAX:
+                sock.close()
+                return
+            thread = threading.Thread(
+                target=self._serve, args=(sock,), name="saltline-caller", daemon=True
+            )
+            self._callers[sock] = thread
             thread.start()
 
     def _serve(self, sock: socket.socket) -> None:
