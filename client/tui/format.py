@@ -176,9 +176,7 @@ class Formatter:
         remarks: list[tuple[str, str]] = []
         reason = shown(line.reason, newlines=False)
         if line.delivery is Delivery.FAILED:
-            why = reason.rstrip(".") or "it failed"
-            text = f"Not sent: {why}. /retry {line.short_id} sends it again."
-            remarks.append(("class:failed", text))
+            remarks.append(("class:failed", _failure(reason, line.short_id)))
         elif reason:
             remarks.append(("class:remark", f"({reason})"))
         sent = self._moment(min(line.sent_ms, line.received_ms))
@@ -229,6 +227,14 @@ class Formatter:
     def _clock(self, line: Line) -> str:
         # The sender's clock is theirs to set: the future is cut off at our own.
         return f"{self._moment(min(line.sent_ms, line.received_ms)):%H:%M}"
+
+
+def _failure(reason: str, short_id: str) -> str:
+    """Why it was not sent and what to do, each said once: the reason may say both."""
+    text = reason if reason.startswith("Not sent") else f"Not sent: {reason or 'it failed'}"
+    if "/retry" in text:
+        return text
+    return f"{text.rstrip('.')}. /retry {short_id} sends it again."
 
 
 def rule(label: str, width: int, style: str) -> Row:

@@ -142,6 +142,30 @@ def test_delivery_marks_change_in_place_and_a_failure_says_why() -> None:
     play(fake, script)
 
 
+@pytest.mark.parametrize(
+    ("reason", "shown"),
+    [
+        ("", "Not sent: it failed. /retry {} sends it again."),
+        ("Not sent: you left #dev.", "Not sent: you left #dev. /retry {} sends it again."),
+        (
+            "It was encrypted for the old key. To send it to the new one: /retry",
+            "Not sent: It was encrypted for the old key. To send it to the new one: /retry",
+        ),
+    ],
+)
+def test_a_failure_says_everything_once(reason: str, shown: str) -> None:
+    fake = lobby(0)
+    line = fake.post("#lobby", "a message")
+    fake.reaches(line, Delivery.FAILED, reason)
+
+    async def script(p: Pilot) -> None:
+        await p.shows(shown.format(line.short_id))
+        assert p.words().count("Not sent") == 1
+        assert p.words().count("/retry") == 1
+
+    play(fake, script)
+
+
 def test_a_mention_is_marked_and_counted() -> None:
     fake = lobby(0)
     fake.enters("#dev")
