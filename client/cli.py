@@ -53,7 +53,10 @@ def _options() -> "Options":
 def _session(as_json: bool, timeout_s: float) -> "Iterator[Session]":
     from saltline.client.headless import Session
 
-    with Session(_options(), as_json=as_json, timeout_s=timeout_s) as session:
+    session = Session(_options(), as_json=as_json, timeout_s=timeout_s)
+    # A signal may come between opening and the block that would close it.
+    click.get_current_context().call_on_close(session.close)
+    with session:
         yield session
 
 

@@ -65,7 +65,11 @@ class Session:
             if kind is None:
                 self.output.flush()
         finally:
-            self._shared.__exit__()
+            self.close()
+
+    def close(self) -> None:
+        """Give the profile back. Again: nothing."""
+        self._shared.close()
 
     @property
     def left_s(self) -> float:

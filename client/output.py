@@ -163,9 +163,8 @@ def _contact(record: Record) -> str:
 def _room(record: Record) -> str:
     mine = "joined" if record["joined"] else ""
     unread = f"{record['unread']} unread" if record["unread"] else ""
-    return (
-        f"{record['room']}  {record['members']} members, {record['online']} online  {mine} {unread}"
-    ).rstrip()
+    people = "1 member" if record["members"] == 1 else f"{record['members']} members"
+    return f"{record['room']}  {people}, {record['online']} online  {mine} {unread}".rstrip()
 
 
 def _account(record: Record) -> str:

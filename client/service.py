@@ -223,6 +223,8 @@ class Service:
         return page[-1].row if page else 0
 
     def _contact(self, username: str, timeout_s: float) -> ContactInfo:
+        if username == self._client.status().username:
+            raise Refused("That is you; your fingerprint is in: saltline whoami")
         known = self._client.contact(username)
         if known.safety_number:
             return known

@@ -1,7 +1,9 @@
 """One profile, several commands: the first owns it and serves the others; any may take over."""
 
+import signal
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -14,6 +16,9 @@ from saltline.client.requests import AnyRequest, Mark, Reply, Send
 from saltline.client.service import Service
 
 _RETRY_S: Final = 0.05
+
+# A command that is ended cleans up: neither half opened nor half closed is what it leaves.
+_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 AskKey = Callable[[Profile], bytes]
 
@@ -34,6 +39,16 @@ def _collect(replies: Iterator[Reply]) -> _Outcome:
     except Refused as refused:
         return _Outcome(found, refused)
     return _Outcome(found)
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Signals wait for the end of the block. Threads that start in it never see them."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class _Port(Protocol):
@@ -96,7 +111,17 @@ class SharedProfile:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._close()
+        self.close()
+
+    def close(self) -> None:
+        """Give the profile back, if it was ours. Again: nothing."""
+        with _undisturbed():
+            port, self._port = self._port, None
+            if port is not None:
+                try:
+                    port.close()
+                finally:
+                    self._profile.release()  # where it was ours
 
     def perform(self, request: AnyRequest) -> list[Reply]:
         """All replies. Raises Refused: what came before that is lost, see `stream`."""
@@ -122,7 +147,7 @@ class SharedProfile:
         try:
             return self._opened().perform(request)
         except OwnerGone:
-            self._close()
+            self.close()
         return self._repeat(Send(request.conversation, request.text, marked.replies[0].row))
 
     def _repeat(self, request: AnyRequest) -> _Outcome:
@@ -130,21 +155,24 @@ class SharedProfile:
             try:
                 return self._opened().perform(request)
             except OwnerGone:
-                self._close()
+                self.close()
 
     def _opened(self) -> _Port:
         if self._port is None:
-            self._port = self._open()
+            self._open()
+        assert self._port is not None
         return self._port
 
-    def _open(self) -> _Port:
+    def _open(self) -> None:
         deadline = time.monotonic() + self._timeout_s
         while True:
             try:
                 self._profile.acquire()
             except Busy as busy:
                 try:
-                    return _Others(self._profile)
+                    with _undisturbed():
+                        self._port = _Others(self._profile)
+                    return
                 except OSError:  # it is about to serve, or to end
                     if time.monotonic() >= deadline:
                         raise busy from None
@@ -152,19 +180,13 @@ class SharedProfile:
             else:
                 return self._own()
 
-    def _own(self) -> _Port:
+    def _own(self) -> None:
         try:
             if not self._profile.is_set_up:
                 raise no_account()
-            return _Own(self._profile, self._ask_key(self._profile))
+            key = self._ask_key(self._profile)
+            with _undisturbed():
+                self._port = _Own(self._profile, key)
         except BaseException:
             self._profile.release()
             raise
-
-    def _close(self) -> None:
-        port, self._port = self._port, None
-        if port is not None:
-            try:
-                port.close()
-            finally:
-                self._profile.release()  # where it was ours

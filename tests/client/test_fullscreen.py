@@ -45,9 +45,7 @@ def test_other_commands_work_beside_the_screen(house: House, saltline: Shell) ->
     assert not owner_serves(ann)
 
 
-def test_the_first_run_leads_to_an_account(
-    house: House, saltline: Shell, tmp_path: Path
-) -> None:
+def test_the_first_run_leads_to_an_account(house: House, saltline: Shell, tmp_path: Path) -> None:
     terminal = Terminal(tmp_path / "new")
     try:
         terminal.expect("HOST:PORT):")

@@ -53,6 +53,7 @@ TOO_LONG = b"x" * 65537
         (["recv", "--count", "0"], None, 1, "Invalid value"),
         (["history", "@nobody-here"], None, 6, "nothing with @nobody-here"),
         (["history", "two words"], None, 1, "A user name has"),
+        (["verify", "caller"], None, 1, "That is you"),
         (["verify", "nobody-here"], None, 6, "no user nobody-here"),
         (["verify", "nobody-here", "12345"], None, 6, "no user nobody-here"),
         (["trust", "nobody-here", "12345"], None, 6, "No key of nobody-here"),
