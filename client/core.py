@@ -6,7 +6,7 @@ commands that it returns exist (docs/protocol.md §5).
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from saltline.client.commands import Command, Disconnect
 from saltline.client.connection import Connection
@@ -33,6 +33,9 @@ from saltline.protocol.to_relay import ListRooms, Who
 
 Result = TypeVar("Result")
 
+# How long a used key may stay in the vault's log while nothing happens.
+_TIDY_EVERY_MS: Final = 10_000
+
 
 class ClientCore:
     """One profile's messenger. Not for two threads at once."""
@@ -41,6 +44,7 @@ class ClientCore:
         self._parts = Parts(vault, random)
         self._ctx = self._parts.context
         self._connection = Connection(self._parts)
+        self._tidied_ms = 0
 
     # --- state ---------------------------------------------------------------------------------
 
@@ -111,7 +115,11 @@ class ClientCore:
 
     def tick(self, now_ms: int) -> list[Command]:
         """Once a second: pings, deadlines, rotation, what waits for its time."""
-        return self._link_turn(now_ms, self._connection.tick)
+        commands = self._link_turn(now_ms, self._connection.tick)
+        if abs(now_ms - self._tidied_ms) >= _TIDY_EVERY_MS and not self._parts.is_busy:
+            self._tidied_ms = now_ms
+            self._ctx.vault.tidy()
+        return commands
 
     # --- the account ---------------------------------------------------------------------------
 

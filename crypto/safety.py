@@ -3,6 +3,8 @@
 Source: docs/protocol.md §7, after Signal's numeric fingerprints (60 digits, 5,200 hashes a side).
 """
 
+from functools import lru_cache
+
 from saltline.crypto.encoding import lp
 from saltline.crypto.primitives import equal, label, sha512
 from saltline.crypto.signatures import Identity
@@ -38,6 +40,7 @@ def same_number(left: str, right: str) -> bool:
     return equal(digits[0].encode("ascii"), digits[1].encode("ascii"))
 
 
+@lru_cache(maxsize=1024)  # public, and slow on purpose: a list of contacts asks again and again
 def _side_hash(identity: Identity) -> bytes:
     x = lp(identity.encode())
     hashed = sha512(_SAFETY + x)

@@ -57,7 +57,7 @@ def _check_data(config: Config) -> str:
         folder.close()
     if findings:
         raise UsageError(
-            f"The database {folder.database} is damaged: {findings[0]}. Restore a backup;"
-            " clients send again what their contacts have not received."
+            f"The database {folder.database} is damaged: {findings[0]}. Keep a copy of it, then"
+            " restore a backup: what came after that is lost here, and people keep what they sent."
         )
     return "Database: ok, every page of it."

@@ -62,6 +62,7 @@ class Vault:
         self.db = db
         self._path = path
         self._key = key
+        self._tidied = -1  # how many rows had changed when the log was last emptied
 
     def __repr__(self) -> str:
         return f"Vault({str(self._path)!r})"
@@ -93,13 +94,19 @@ class Vault:
         db = _connect(self._path, self._key, apsw.SQLITE_OPEN_READONLY)
         return Vault(db, self._path, self._key)
 
+    def tidy(self) -> None:
+        """Empty the log, which could hold deleted keys; where a reader holds it, the next time."""
+        with suppress(apsw.Error):
+            changes = self.db.total_changes()
+            if changes == self._tidied or self.db.readonly("main"):
+                return
+            busy = self.value("PRAGMA wal_checkpoint(TRUNCATE)")
+            if not busy:
+                self._tidied = changes
+
     def close(self) -> None:
-        """Close; the log that could hold deleted keys is emptied first."""
-        try:
-            if not self.db.readonly("main"):
-                self.db.pragma("wal_checkpoint(TRUNCATE)")
-        except apsw.Error:
-            pass  # a reader holds it: the next close empties it
+        """Close; the log is emptied first."""
+        self.tidy()
         self.db.close()
 
     @contextmanager

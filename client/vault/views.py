@@ -1,7 +1,6 @@
 """What the interfaces read; safe on a second, read-only connection."""
 
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any
 
 from saltline.client.model import (
@@ -20,10 +19,6 @@ from saltline.crypto.primitives import CryptoError
 from saltline.crypto.safety import safety_number
 
 MATCHES_MAX = 1000
-
-
-# 10,400 hashes each; a list of contacts asks for them again and again.
-_safety_number = lru_cache(maxsize=1024)(safety_number)
 
 
 def trust_of(person: Person | None, known: bool) -> Trust:
@@ -100,7 +95,7 @@ def contact(vault: Vault, username: str) -> ContactInfo:
         username=username,
         trust=trust,
         fingerprint=(old or account.root).fingerprint,
-        safety_number=_safety_number(keys.identity, account.root),
+        safety_number=safety_number(keys.identity, account.root),
         devices=len(account.live),
         request=_is_request(vault, person),
         changed_fingerprint=account.root.fingerprint if old else "",

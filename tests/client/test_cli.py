@@ -3,7 +3,6 @@
 import os
 import re
 import signal
-import statistics
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -84,21 +83,6 @@ def test_importing_the_package_of_the_client_is_light() -> None:
 
     assert "saltline.client" in loaded
     assert not {"nacl", "cryptography", "msgspec", "apsw"}.intersection(loaded)
-
-
-def test_help_is_as_quick_as_its_one_library() -> None:
-    def cpu_s(*command: str) -> float:
-        before = os.times()
-        subprocess.run([sys.executable, *command], check=True, stdout=subprocess.DEVNULL)
-        after = os.times()
-        used = after.children_user + after.children_system
-        return used - before.children_user - before.children_system
-
-    click = statistics.median(cpu_s("-c", "import click") for _ in range(5))
-    help_ = statistics.median(cpu_s("-m", "saltline.client.cli", "--help") for _ in range(5))
-
-    # CPU time, so that other programs do not matter; clock ticks are 10 ms.
-    assert help_ <= 3 * click + 0.01
 
 
 @pytest.mark.parametrize("command", COMMANDS)

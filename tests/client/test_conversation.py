@@ -348,3 +348,14 @@ def test_clocks_do_not_matter_much(alice: Person, bob: Person, relay: MemoryRela
     settle(bob)
     (line,) = [each for each in bob.lines("@alice")]
     assert line.body == "from the future" and "clock is ahead" in line.reason
+
+
+def test_an_idle_client_empties_its_vaults_log(alice: Person, relay: MemoryRelay) -> None:
+    log = alice.folder / "vault.db-wal"
+    assert log.stat().st_size > 0
+    relay.now_ms += 10_000
+    alice.tick()
+    settle(alice)
+    relay.now_ms += 10_000
+    alice.tick()
+    assert log.stat().st_size == 0

@@ -106,6 +106,25 @@ def test_closing_empties_the_log_that_could_hold_deleted_keys(tmp_path: Path) ->
     assert not wal.exists() or wal.stat().st_size == 0
 
 
+def test_tidying_empties_the_log_once_and_waits_for_a_reader(tmp_path: Path) -> None:
+    vault = Vault.create(tmp_path / "vault.db", KEY)
+    wal = tmp_path / "vault.db-wal"
+    reader = vault.reader()
+    reader.db.execute("BEGIN")
+    assert reader.meta("x") == 0
+    with vault.transaction():
+        vault.set_meta("x", 1)
+    vault.db.set_busy_timeout(1)
+    vault.tidy()
+    assert wal.stat().st_size > 0, "the reader still needs it"
+    reader.db.execute("COMMIT")
+    vault.tidy()
+    assert wal.stat().st_size == 0
+    assert reader.meta("x") == 1
+    reader.close()
+    vault.close()
+
+
 def test_a_repr_shows_no_key(vault: Vault) -> None:
     row = AccountRow("ada", "relay.example", 7443, identity=b"SECRET", invite="CODE-CODE")
     assert KEY.hex() not in repr(vault) and repr(KEY) not in repr(vault)
