@@ -96,7 +96,7 @@ class Vault:
 
     def tidy(self) -> None:
         """Empty the log, which could hold deleted keys; where a reader holds it, the next time."""
-        with suppress(apsw.Error):
+        with suppress(apsw.Error, VaultFailed):
             changes = self.db.total_changes()
             if changes == self._tidied or self.db.readonly("main"):
                 return
