@@ -184,7 +184,8 @@ class Posting:
         if ctx.rooms.state(room) is not None:
             ctx.rooms.save(RoomState(room, state.last, state.hash, time_ms))
         identity = ctx.me.identity
-        known = state.hash or EMPTY_HISTORY
+        # Of a split room we claim nothing: the relay may hold less than we have seen.
+        claims = bool(state.hash) and not self._rooms.is_split(room)
         return RoomStatement(
             relay_id=identity.relay_id,
             room=room,
@@ -192,8 +193,8 @@ class Posting:
             kind=kind,
             message_id=message_id,
             time_ms=time_ms,
-            seen=state.last if state.hash else 0,
-            seen_hash=known,
+            seen=state.last if claims else 0,
+            seen_hash=state.hash if claims else EMPTY_HISTORY,
             body=body,
         )
 

@@ -25,7 +25,8 @@ _LINE_KINDS: Final = {
 }
 _SPLIT: Final = (
     "this room is split: the relay shows a history that is not the one it showed before, or not"
-    " the one that others see. What you have is kept. Ask the relay's admin."
+    " the one that others see. What you have is kept. Ask the relay's admin. To go on with what it"
+    " shows now, leave the room and join it again."
 )
 
 
@@ -47,6 +48,14 @@ class RoomEntries:
         now_ms = self._ctx.now_ms
         self._split = {room: at_ms for room, at_ms in self._split.items() if at_ms != now_ms}
         self._refused.clear()
+
+    def is_split(self, room: str) -> bool:
+        """Whether the relay's history of it is not ours."""
+        return room in self._split
+
+    def mended(self, room: str) -> None:
+        """The person has decided to take the relay's."""
+        self._split.pop(room, None)
 
     def flush(self) -> None:
         """One sentence a room, however many entries a turn refused."""

@@ -116,7 +116,10 @@ class Rooms:
             self._ctx.rooms.save(replace(state, own_time_ms=max(state.own_time_ms, own_time_ms)))
 
     def left(self, room: str) -> None:
-        """No longer a member, by our own wish."""
+        """No longer a member. Of a split room only the lines are kept: joined again, it is new."""
+        if self._entries.is_split(room):
+            self._ctx.rooms.forget(room)
+            self._entries.mended(room)
         self._ctx.timeline.set_joined(room, False)
         self._ctx.emit(ConversationChanged(room))
 
@@ -131,8 +134,9 @@ class Rooms:
         elif not self._ctx.timeline.is_joined(room):
             if after_hash is None:
                 state = replace(state, last=max(state.last, after), hash=b"")
-            elif state.last < after:
-                self._say_missed(room, after - state.last)
+            elif state.last < after or not state.last:
+                if state.last:
+                    self._say_missed(room, after - state.last)
                 state = replace(state, last=after, hash=_hash_at_start(after, after_hash))
         self._ctx.rooms.save(state)
         self._ctx.timeline.set_joined(room, True)
@@ -143,9 +147,9 @@ class Rooms:
         many = "1 entry" if count == 1 else f"{count} entries"
         self._ctx.say(room, f"a gap of {many}: they came while you were not a member")
 
-    def state(self, room: str) -> RoomState | None:
-        """How far a room is held."""
-        return self._ctx.rooms.state(room)
+    def is_split(self, room: str) -> bool:
+        """Whether the relay's history of it is not ours."""
+        return self._entries.is_split(room)
 
     # --- history -------------------------------------------------------------------------------
 

@@ -48,6 +48,12 @@ class RoomStore:
                 state.hash,
             )
 
+    def forget(self, room: str) -> None:
+        """Its history begins anew; only the time of our own last entry is still of use."""
+        self._vault.run("UPDATE rooms SET last = 0, hash = x'' WHERE room = ?", room)
+        self._vault.run("DELETE FROM room_hashes WHERE room = ?", room)
+        self._vault.run("DELETE FROM room_authors WHERE room = ?", room)
+
     def hash_at(self, room: str, number: int) -> bytes | None:
         """The history hash at a number, if it is held."""
         found: bytes | None = self._vault.value(

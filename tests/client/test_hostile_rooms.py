@@ -1,6 +1,7 @@
 """Rooms of a relay that lies: nothing is skipped, repeated, or shown as what it is not."""
 
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -185,3 +186,40 @@ def test_refused_entries_are_said_once_a_turn(alice: Person, bob: Person) -> Non
     assert alice.texts("#lobby") == []
     (notice,) = alice.notices("#lobby")
     assert "150 entries" in notice and "not shown" in notice
+
+
+def test_a_relay_from_an_old_backup_and_a_person_who_goes_on_with_it(
+    alice: Person, bob: Person, relay: MemoryRelay, tmp_path: Path
+) -> None:
+    """Numbers shrank: an alarm, nothing in silence, and a way on."""
+    for number in range(3):
+        bob.post("#lobby", f"before {number}")
+    settle(alice, bob)
+    alice.offline()
+    bob.offline()
+    relay.store.close()
+    backup = (tmp_path / "relay.db").read_bytes()
+    relay._start()
+    bob.online()
+    alice.online()
+    for number in range(3):
+        bob.post("#lobby", f"lost {number}")
+    settle(alice, bob)
+    alice.offline()
+    bob.offline()
+    relay.store.close()
+    for name in ("relay.db-wal", "relay.db-shm"):
+        (tmp_path / name).unlink(missing_ok=True)
+    (tmp_path / "relay.db").write_bytes(backup)
+    relay._start()
+    alice.online()
+    bob.online()
+    for person in (alice, bob):
+        assert any("split" in notice for notice in person.notices("#lobby"))
+        assert person.ask(lambda t, now, p=person: p.core.leave("#lobby", t, now)) is None
+        assert person.ask(lambda t, now, p=person: p.core.join("#lobby", t, now)) is None
+    bob.post("#lobby", "after")
+    settle(alice, bob)
+    said = [f"before {n}" for n in range(3)] + [f"lost {n}" for n in range(3)] + ["after"]
+    assert alice.texts("#lobby") == said == bob.texts("#lobby")
+    assert len(alice.notices("#lobby")) == 1
