@@ -170,6 +170,7 @@ class Connection:
             self._garbage("The relay spoke out of turn.")
             return
         is_new = self._greeting.welcomed()
+        self._ctx.vault.set_meta("ended", 0)
         self._ctx.ready = True
         self._ctx.emit(ConnectionChanged(ConnectionState.ONLINE))
         self._compare_clocks(message.time_ms)
@@ -211,6 +212,8 @@ class Connection:
         if error.id:
             self._ctx.refused(error.id, refusal)
         elif not self._greeting.is_registering:
+            if error.code == ErrorCode.REMOVED:
+                self._ctx.vault.set_meta("ended", 1)  # until a login succeeds after all
             self.leave(refusal.detail, retry=error.code not in _FINAL_ERRORS)
         elif self._greeting.try_login(refusal):
             pass

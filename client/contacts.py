@@ -250,6 +250,7 @@ class Contacts:
             raise Refused("Not sent: that is you.")
         if username == SYSTEM[1:]:
             raise Refused("Not sent: that name is this program's own.")
+        self._ctx.check_not_ended()
         person = self.person(username)
         if person.blocked:
             raise Refused(
@@ -307,6 +308,12 @@ class Contacts:
         if self.account(username) is None:
             raise Refused(
                 f"No key of {username} is known yet. Nothing was marked.", ExitCode.UNKNOWN_NAME
+            )
+        digits = "".join((number or "").split())
+        if number is not None and not (len(digits) == 60 and digits.isascii() and digits.isdigit()):
+            raise Refused(
+                f"A safety number has 60 digits, and this has {sum(c.isdigit() for c in digits)}."
+                " Nothing was marked."
             )
         known = views.contact(self._ctx.vault, username).safety_number
         if number is not None and not same_number(known, number):

@@ -147,6 +147,16 @@ class Context:
             raise Refused("This profile is not registered yet. Register first: saltline register")
         return self.keys
 
+    def check_not_ended(self) -> None:
+        """Raises Refused where the relay has said that it knows this device no more."""
+        if self.vault.meta("ended"):
+            raise Refused(
+                "Not sent: this device was ended, by a reset or by the relay's admin. Nothing left"
+                " this computer. Ask the admin for a reset code, and register with it in a new"
+                " profile; this one keeps its messages to read.",
+                ExitCode.NOT_TRUSTED,
+            )
+
     @property
     def pending_requests(self) -> int:
         """Requests that wait for the relay's answer."""

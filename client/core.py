@@ -246,6 +246,8 @@ class ClientCore:
             check_user(username)
         except BadName as error:
             raise Refused(str(error)) from None
+        if username == self._ctx.account.username:
+            raise Refused("That is you. Nothing was changed.")
 
     def fetch_contact(self, username: str, ticket: int, now_ms: int) -> list[Command]:
         """Look somebody up on the relay; answered with ContactInfo."""

@@ -257,10 +257,12 @@ class Incoming:
         ctx.prekeys.remember_seen(opened.digest, ctx.now_ms)
         self._done.append(message.number)
         username = peer.username
-        if self._contacts.person(username).blocked:
-            return
+        is_blocked = self._contacts.person(username).blocked
         try:
             content = decode_content(data)
+            if is_blocked:
+                self._count(peer, content.seq)  # what we refuse to hear is no gap afterwards
+                return
             if content.to != ctx.account.username:
                 raise BadContent("it is addressed to somebody else")
             if content.kind == Kind.RECEIPT:
@@ -268,6 +270,8 @@ class Incoming:
             else:
                 self._take_message(peer, content)
         except BadContent as error:
+            if is_blocked:
+                return
             ctx.alert(
                 f"@{username}",
                 f"A message from {username} was dropped: {error}. It was encrypted and theirs.",
@@ -325,5 +329,9 @@ class Incoming:
             missing = seq - last - 1
             many = "1 message" if missing == 1 else f"{missing} messages"
             self._ctx.say(f"@{peer.username}", f"a gap of {many} from {peer.username}")
-        if seq > last:
+        self._count(peer, seq)
+
+    def _count(self, peer: Identity, seq: int) -> None:
+        keys = self._ctx.prekeys
+        if seq > keys.peer_count(peer.username, peer.device):
             keys.set_peer_count(peer.username, peer.device, seq)

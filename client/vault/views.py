@@ -109,12 +109,13 @@ def _is_request(vault: Vault, person: Person | None) -> bool:
 
 
 def contacts(vault: Vault) -> list[ContactInfo]:
-    """Everybody who was met in private, by name."""
+    """Everybody who was met in private, by name; not who turned out not to exist."""
     names = vault.rows(
         "SELECT p.username FROM people p JOIN conversations c ON c.name = '@' || p.username"
         " ORDER BY p.username"
     )
-    return [contact(vault, row[0]) for row in names]
+    met = (contact(vault, row[0]) for row in names)
+    return [info for info in met if info.trust is not Trust.UNKNOWN]
 
 
 def own_identity(vault: Vault) -> ContactInfo:

@@ -1,0 +1,69 @@
+"""What is decided about people, and about ourselves."""
+
+from pathlib import Path
+
+import pytest
+
+from saltline.client.model import Delivery, ExitCode, Refused
+from saltline.client.vault import views
+from saltline.server.administration import RemoveUser
+from tests.client.world import MemoryRelay, Person, settle
+
+
+def test_nobody_decides_about_themselves(alice: Person) -> None:
+    for decide in (alice.core.block, alice.core.unblock, alice.core.accept):
+        with pytest.raises(Refused, match="That is you"):
+            decide("alice", alice.now)
+    assert views.contacts(alice.vault) == []
+    assert [s.name for s in views.conversations(alice.vault)] == ["#lobby"]
+
+
+@pytest.mark.parametrize("number", ["12345", "x" * 60, "", "1" * 61, "\u0661" * 60])
+def test_a_number_that_is_none_is_no_attack(alice: Person, bob: Person, number: str) -> None:
+    alice.send("bob", "hello")
+    settle(alice, bob)
+    with pytest.raises(Refused, match="A safety number has 60 digits") as refused:
+        alice.core.verify("bob", number, alice.now)
+    assert refused.value.code is ExitCode.USAGE
+
+
+def test_somebody_who_does_not_exist_is_no_contact(alice: Person) -> None:
+    line = alice.send("nobody-here", "hello?")
+    settle(alice)
+    assert alice.delivery(line) is Delivery.FAILED
+    assert views.contacts(alice.vault) == []
+
+
+def test_what_a_block_refused_is_no_gap(alice: Person, bob: Person) -> None:
+    alice.send("bob", "one")
+    settle(alice, bob)
+    bob.perform(bob.core.block("alice", bob.now))
+    alice.send("bob", "unheard")
+    settle(alice, bob)
+    bob.perform(bob.core.unblock("alice", bob.now))
+    alice.send("bob", "three")
+    settle(alice, bob)
+    assert bob.texts("@alice") == ["one", "three"]
+    assert bob.notices("@alice") == []
+
+
+def test_an_ended_device_sends_nothing_and_says_what_to_do(
+    alice: Person, bob: Person, relay: MemoryRelay, tmp_path: Path
+) -> None:
+    relay.admin(RemoveUser("alice"))
+    settle(alice)
+    assert not alice.core.ready
+    with pytest.raises(Refused, match="this device was ended.*reset code") as refused:
+        alice.send("bob", "can I?")
+    assert refused.value.code is ExitCode.NOT_TRUSTED
+    with pytest.raises(Refused, match="this device was ended"):
+        alice.post("#lobby", "can I?")
+    assert alice.core.queued() == 0
+
+
+def test_a_relay_that_was_wrong_about_the_end_is_believed_again(alice: Person) -> None:
+    with alice.vault.transaction():
+        alice.vault.set_meta("ended", 1)
+    alice.offline()
+    alice.online()
+    assert alice.post("#lobby", "still here").delivery is Delivery.QUEUED
