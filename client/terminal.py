@@ -4,10 +4,14 @@ import getpass
 import os
 import sys
 from pathlib import Path
+from typing import Final
 
 from saltline.client.model import Refused
 from saltline.client.output import say
 from saltline.client.profile import KeyKind, Profile, read_passphrase_file
+from saltline.client.vault.database import Vault, WrongKey
+
+_TRIES: Final = 3
 
 
 def has_terminal() -> bool:
@@ -20,17 +24,48 @@ def has_terminal() -> bool:
 
 
 def ask_key(profile: Profile, passphrase_file: Path | None) -> bytes:
-    """The 32-byte key of a profile that is set up. Raises Refused."""
+    """The 32-byte key of a profile that is set up and ours; typed wrong, it is asked for again.
+
+    Raises Refused.
+    """
     if profile.key_kind is not KeyKind.PASSPHRASE:
         return profile.unlock(None)
     if passphrase_file is not None:
-        return profile.unlock(passphrase_from(passphrase_file))
+        key = profile.unlock(passphrase_from(passphrase_file))
+        if _opens(profile, key):
+            return key
+        raise Refused(
+            f"The passphrase in {passphrase_file} does not open this vault. Nothing was changed."
+        )
     if not has_terminal():
         raise Refused(
             "This profile has a passphrase, and there is no terminal to ask for it:"
             " saltline --passphrase-file FILE …"
         )
-    return profile.unlock(_ask(f"Passphrase of {profile.folder}: "))
+    return _ask_until_it_opens(profile)
+
+
+def _ask_until_it_opens(profile: Profile) -> bytes:
+    """Ending at the first mistake would send the next try to the shell, and there in clear."""
+    for left in reversed(range(_TRIES)):
+        typed = _ask(f"Passphrase of {profile.folder}: ")
+        if typed:
+            key = profile.unlock(typed)
+            if _opens(profile, key):
+                return key
+        if left:
+            say("The passphrase does not open this vault. Try again.")
+    raise Refused(
+        f"The passphrase does not open this vault, {_TRIES} times in a row. Nothing was changed."
+    )
+
+
+def _opens(profile: Profile, key: bytes) -> bool:
+    try:
+        Vault.open(profile.vault_path, key).close()
+    except WrongKey:
+        return False
+    return True
 
 
 def passphrase_from(file: Path) -> str:

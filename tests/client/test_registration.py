@@ -169,8 +169,7 @@ def test_a_passphrase_file_opens_what_it_closed(
     assert (made.code, opened.code, shut.code) == (0, 0, 1)
     assert shut.out == ""
     assert shut.err == (
-        "saltline: The passphrase or key file does not open this vault. Nothing was changed;"
-        " try again.\n"
+        f"saltline: The passphrase in {wrong} does not open this vault. Nothing was changed.\n"
     )
 
 
@@ -198,8 +197,36 @@ def test_a_passphrase_is_typed_unseen_and_twice(house: House) -> None:
     terminal = Terminal(profile, "whoami")
     terminal.expect("Passphrase of ")
     terminal.type("correct hearse\n")
-    assert terminal.end() == 1
-    assert "does not open this vault" in terminal.shown
+    terminal.expect("does not open this vault. Try again.\r\nPassphrase of ")
+    terminal.type("correct horse\n")
+    assert terminal.end() == 0
+    assert "fingerprint" in terminal.shown
+    assert "horse" not in terminal.shown and "hearse" not in terminal.shown
+
+
+def test_a_passphrase_is_asked_for_three_times_in_all(
+    house: House, saltline: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def derive_quickly(passphrase: str, salt: bytes) -> bytes:
+        return hashlib.sha256(salt + passphrase.encode()).digest()
+
+    monkeypatch.setattr("saltline.crypto.passphrase.derive_key", derive_quickly)
+    file = house.folder / "right15"
+    file.write_text("correct horse\n")
+    file.chmod(0o600)
+    profile = house.folder / "ann15"
+    saltline(profile, *registration(house, "ann15", "--passphrase-file", str(file)))
+    monkeypatch.setattr("saltline.client.terminal.has_terminal", lambda: True)
+    typed = iter(["", "wrong", "correct horse", "wrong", "wrong", "wrong", "correct horse"])
+    monkeypatch.setattr("getpass.getpass", lambda question: next(typed))
+
+    opened = saltline(profile, "whoami")
+    shut = saltline(profile, "whoami")
+
+    assert (opened.code, opened.err.count("Try again.")) == (0, 2)
+    assert (shut.code, shut.out, next(typed)) == (1, "", "correct horse")
+    assert shut.err.endswith("vault, 3 times in a row. Nothing was changed.\n")
+    assert "key file" not in opened.err + shut.err
 
 
 def test_two_passphrases_that_differ_make_no_profile(house: House) -> None:
