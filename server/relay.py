@@ -37,7 +37,8 @@ from saltline.server.core import RelayCore
 from saltline.server.data_folder import DataFolder
 from saltline.server.driver import CoreDriver, log
 from saltline.server.errors import UsageError, where
-from saltline.server.listener import Acceptor, HandshakeThread, TlsState, listen
+from saltline.server.handshakes import HandshakeThread, TlsState
+from saltline.server.listener import Acceptor, listen
 from saltline.server.settings import CertificateStatement, Registration, Settings
 from saltline.server.store.interface import Outcome, Store, StoreError, StoreUnusable
 from saltline.server.store.sqlite import SqliteStore

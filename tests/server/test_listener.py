@@ -15,7 +15,8 @@ import pytest
 from saltline.protocol.names import RelayAddress
 from saltline.server.config import Deadlines
 from saltline.server.errors import UsageError
-from saltline.server.listener import Acceptor, HandshakeThread, listen
+from saltline.server.handshakes import HandshakeThread
+from saltline.server.listener import Acceptor, listen
 from saltline.server.settings import Settings
 from tests.server.edge import (
     TIMEOUT_S,
@@ -121,10 +122,26 @@ def test_of_too_many_silent_ones_the_oldest_gives_way(tmp_path: Path) -> None:
         assert ends(silent[2])
 
 
+def test_who_has_said_nothing_gives_way_before_who_has(tmp_path: Path) -> None:
+    settings = Settings(unauthenticated_per_address=2)
+    with ScriptedRelay(config_in(tmp_path, settings=settings)) as relay, ExitStack() as stack:
+        begun = [stack.enter_context(tcp(relay)) for _ in range(2)]
+        for sock in begun:
+            sock.sendall(b"\x16")
+        wait_until(lambda: sum(len(each._begun) for each in relay._handshakes) == 2)
+        silent = stack.enter_context(tcp(relay))  # takes the place of the oldest
+        assert ends(begun[0])
+        last = stack.enter_context(tcp(relay))
+        assert ends(silent)
+        last.sendall(b"no TLS")
+        assert ends(last)
+        wait_until(lambda: handshakes_under_way(relay) == 1)  # the other that began
+
+
 def test_a_silent_one_gives_way_wherever_it_comes_from(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("saltline.server.listener.HANDSHAKES_MAX", 2)
+    monkeypatch.setattr("saltline.server.handshakes.SILENT_MAX", 2)
     config = config_in(tmp_path, handshake_threads=1)
     with ScriptedRelay(config) as relay, ExitStack() as stack:
         silent = [stack.enter_context(tcp(relay)) for _ in range(3)]
@@ -232,12 +249,12 @@ def test_an_acceptor_that_dies_is_heard_of(tmp_path: Path, monkeypatch: pytest.M
 def test_a_handshake_thread_that_dies_is_heard_of(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(_: HandshakeThread, sock: socket.socket, group: str) -> None:
-        sock.close()
+    def fail(*_: object) -> None:
         raise ZeroDivisionError("a secret")
 
     monkeypatch.setattr(HandshakeThread, "_begin", fail)
-    with ScriptedRelay(config_in(tmp_path)) as relay, tcp(relay):
+    with ScriptedRelay(config_in(tmp_path)) as relay, tcp(relay) as sock:
+        sock.sendall(b"\x16")
         assert relay.wait(TIMEOUT_S)
         assert "ZeroDivisionError at test_listener.py:" in relay.failure
         assert "handshakes" in relay.failure and "secret" not in relay.failure
