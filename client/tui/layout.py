@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from prompt_toolkit.filters import Condition
-from prompt_toolkit.formatted_text import StyleAndTextTuples
 from prompt_toolkit.layout import (
     BufferControl,
     ConditionalContainer,
@@ -31,7 +30,7 @@ from saltline.client.tui.sidebar import Entry, sidebar_entries, sidebar_width
 from saltline.client.tui.state import Level
 from saltline.client.tui.statusbar import header_rows, help_rows, status_rows
 from saltline.client.tui.timeline import Rows, RowsControl
-from saltline.client.tui.wrap import fit, padded, wrap
+from saltline.client.tui.wrap import fit, padded, text_width, wrap
 
 if TYPE_CHECKING:
     from saltline.client.tui.app import Terminal
@@ -113,12 +112,17 @@ class Views:
         """The prompt's words, where they have a row of their own."""
         return [label_row(prompt_label(self.state), width)]
 
-    def prompt(self) -> StyleAndTextTuples:
-        """The prompt's words before the text."""
+    def prompt(self, width: int, height: int) -> list[Row]:
+        """The prompt's words left of the text, on its first row however far that is scrolled."""
+        return [[(self.prompt_style(), self._prompt_text())]]
+
+    def prompt_columns(self) -> int:
+        """The width of these words."""
+        return text_width(self._prompt_text())
+
+    def _prompt_text(self) -> str:
         label = prompt_label(self.state)
-        if label_has_own_row(label, self.terminal.columns()):
-            return [(label.style, "> ")]
-        return [(label.style, f"{label.text} ")]
+        return "> " if label_has_own_row(label, self.terminal.columns()) else f"{label.text} "
 
     def prompt_style(self) -> str:
         """The background of the whole input."""
@@ -150,7 +154,7 @@ def make_layout(views: Views) -> Layout:
     """The whole screen."""
     terminal = views.terminal
     room = Condition(terminal.has_room)
-    text = BufferControl(terminal.input, input_processors=[SafeInput(), BeforeInput(views.prompt)])
+    text = BufferControl(terminal.input, input_processors=[SafeInput()])
     main = HSplit(
         [
             _rows(views.status, height=1),
@@ -205,9 +209,10 @@ def _prompt(views: Views, text: BufferControl) -> list[ConditionalContainer]:
         most = max(1, min(INPUT_ROWS_MAX, terminal.app.output.get_size().rows // 3))
         return Dimension(min=1, max=most)
 
-    field = Window(
-        text, height=rows, wrap_lines=True, dont_extend_height=True, style=views.prompt_style
-    )
+    style = views.prompt_style
+    # Beside the text, not in it: the target has to show wherever a long message is scrolled to.
+    before = Window(RowsControl(views.prompt, sized=True), width=views.prompt_columns, style=style)
+    field = Window(text, height=rows, wrap_lines=True, dont_extend_height=True, style=style)
     asked = BufferControl(
         terminal.mini_input,
         input_processors=[
@@ -217,7 +222,7 @@ def _prompt(views: Views, text: BufferControl) -> list[ConditionalContainer]:
     )
     return [
         ConditionalContainer(label, typing & tall),
-        ConditionalContainer(field, typing),
+        ConditionalContainer(VSplit([before, field]), typing),
         ConditionalContainer(Window(asked, height=1), ~typing),
     ]
 
