@@ -257,6 +257,15 @@ class Terminal:
         size = self.app.output.get_size()
         return size.columns >= COLUMNS_MIN and size.rows >= ROWS_MIN
 
+    def escape(self) -> None:
+        """Close what is on top."""
+        if self.mini is not None:
+            self.close_mini(accept=False)
+        elif self.input.complete_state is not None:
+            self.input.cancel_completion()
+        else:
+            self.screen.escape()
+
     def _locked(self) -> bool:
         return self.screen.state.question is not None or not self.has_room()
 

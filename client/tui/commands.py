@@ -272,13 +272,11 @@ def looks_private(text: str, known_users: Collection[str]) -> bool:
 
     True for `msg bob …`, ` /msg …`, and `verify bob` where bob is known; not for `help me`.
     """
-    stripped = text.lstrip()
-    words = stripped.lstrip("/\\.: ").split(maxsplit=2)
+    words = _words(text)
     if not words:
         return False
     first = words[0].lower()
-    slashed = stripped.startswith(("/", "\\")) and text != stripped
-    if slashed and (first in COMMANDS or first in _TAKES_USER):
+    if _slashed(text) and (first in COMMANDS or first in _TAKES_USER):
         return True
     if len(words) < 2:
         return False
@@ -288,3 +286,34 @@ def looks_private(text: str, known_users: Collection[str]) -> bool:
     if user in known_users:
         return first in _TAKES_USER
     return first in _PRIVATE_WORDS and len(words) > 2 and user not in _PRONOUNS
+
+
+def looks_like_command(text: str, known_users: Collection[str]) -> bool:
+    """Whether a line for one person was probably meant for the client.
+
+    Only what is hardly ever said: `msg bob …`, `query @bob`, `join #dev`, ` /rooms`.
+    """
+    words = _words(text)
+    first = words[0].lower() if words else ""
+    if _slashed(text):
+        return first in COMMANDS
+    if len(words) < 2:
+        return False
+    second = words[1].lower()
+    user = second.removeprefix("@")
+    if first == "join":
+        return second.startswith("#") and len(words) == 2
+    if USER_PATTERN.fullmatch(user) is None:
+        return False
+    if first == "query":
+        return len(words) == 2 and (second != user or user in known_users)
+    return first == "msg" and len(words) > 2 and user not in _PRONOUNS
+
+
+def _words(text: str) -> list[str]:
+    return text.lstrip().lstrip("/\\.: ").split(maxsplit=2)
+
+
+def _slashed(text: str) -> bool:
+    stripped = text.lstrip()
+    return stripped.startswith(("/", "\\")) and text != stripped

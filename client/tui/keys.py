@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from prompt_toolkit.filters import Condition, vi_insert_mode
+from prompt_toolkit.filters import Condition, emacs_mode, vi_insert_mode
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.keys import Keys
 
@@ -157,12 +157,13 @@ def _bind_program(keys: KeyBindings, terminal: "Terminal") -> None:
 
     @keys.add("escape", filter=~vi_insert_mode)
     def _escape(event: KeyPressEvent) -> None:
-        if terminal.mini is not None:
-            terminal.close_mini(accept=False)
-        elif terminal.input.complete_state is not None:
-            terminal.input.cancel_completion()
-        else:
-            screen.escape()
+        terminal.escape()
+
+    @keys.add("escape", "/", filter=calm & emacs_mode & Condition(terminal.has_room))
+    def _escape_slash(event: KeyPressEvent) -> None:
+        """Esc, and a slash too soon after it: swallowed, it would make a command a message."""
+        terminal.escape()
+        terminal.input.insert_text("/")
 
     @keys.add("c-c", filter=calm)
     @keys.add("<sigint>", filter=calm)

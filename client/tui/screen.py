@@ -13,7 +13,7 @@ from typing import Final, TypeVar
 from saltline.client.model import ConnectionState, Line, Messenger, Refused
 from saltline.client.tui import panes
 from saltline.client.tui.actions import Actions
-from saltline.client.tui.commands import Call, Say, Wrong, looks_private, parse
+from saltline.client.tui.commands import Call, Say, Wrong, looks_like_command, looks_private, parse
 from saltline.client.tui.format import Formatter, Row
 from saltline.client.tui.handover import Changes
 from saltline.client.tui.prompt import Paste, clean_surrogates
@@ -130,14 +130,22 @@ class Screen:
         name = self.state.current
         if not name:
             self.say("Not sent: no conversation is open. /query NAME, or /join #ROOM.", Level.ERROR)
-        elif name.startswith("#") and looks_private(body, self.known_users()):
-            safe = shown(name, newlines=False)
-            self.ask(
-                f"This looks like a command or a private message. Post it in {safe}, PUBLIC? y/n",
-                lambda: self._run(typed, lambda: self._send(name, body)),
-            )
-        else:
+            return
+        safe, known = shown(name, newlines=False), self.known_users()
+        doubt = ""
+        if name.startswith("#"):
+            if looks_private(body, known):
+                doubt = f"a command or a private message. Post it in {safe}, PUBLIC? y/n"
+        elif body == typed and looks_like_command(body, known):
+            doubt = f"a command. Send it to {safe} as a message? y/n"
+
+        def send() -> None:
             self._run(typed, lambda: self._send(name, body))
+
+        if doubt:
+            self.ask(f"This looks like {doubt}", send)
+        else:
+            send()
 
     def _run(self, typed: str, act: Callable[[], None]) -> None:
         """Empty the input and act; what was refused comes back to be mended."""

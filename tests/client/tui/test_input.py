@@ -196,18 +196,6 @@ def test_a_private_message_that_lost_its_slash_is_asked_about() -> None:
     play(fake, script)
 
 
-def test_the_same_words_to_one_person_are_sent_at_once() -> None:
-    fake = a_fake()
-
-    async def script(p: Pilot) -> None:
-        p.enter("/query bob")
-        await p.shows("@bob encrypted>")
-        p.enter("msg carol for me")
-        await p.until(lambda: fake.called("send"))
-
-    play(fake, script)
-
-
 # --- Pastes ---------------------------------------------------------------------------------------
 
 

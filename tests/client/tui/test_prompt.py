@@ -42,3 +42,72 @@ def test_the_prompt_stays_beside_one_long_line() -> None:
         await p.shows("#lobby PUBLIC> ", "end")
 
     play(a_fake(), script)
+
+
+# --- A slash that was lost ------------------------------------------------------------------------
+
+
+def test_a_slash_right_after_esc_is_a_slash() -> None:
+    fake = a_fake()
+
+    async def script(p: Pilot) -> None:
+        p.press("alt-1")
+        await p.shows("@bob encrypted>")
+        p.enter("/help")
+        await p.shows("Help: Esc closes")
+        p.press("alt-/")
+        p.type("roo")
+        await p.shows("@bob encrypted> /roo")
+        assert "Help: Esc closes" not in p.text()
+        p.enter("ms")
+        await p.shows("Public rooms")
+        assert not fake.called("send")
+
+    play(fake, script)
+
+
+def test_a_slash_right_after_esc_leaves_the_search_and_begins_a_command() -> None:
+    async def script(p: Pilot) -> None:
+        p.press("f3")
+        await p.shows("Find here:")
+        p.press("alt-/")
+        await p.shows("#lobby PUBLIC> /")
+
+    play(a_fake(), script)
+
+
+@pytest.mark.parametrize(
+    "typed",
+    ["msg carol for you", "query carol", "query @zoe", "join #dev", " /rooms", "MSG zoe hi"],
+)
+def test_a_command_without_its_slash_is_asked_about_before_a_person_gets_it(typed: str) -> None:
+    fake = a_fake()
+
+    async def script(p: Pilot) -> None:
+        p.press("alt-1")
+        await p.shows("@bob encrypted>")
+        p.enter(typed)
+        await p.shows("This looks like a command. Send it to @bob as a message? y/n")
+        assert not fake.called("send")
+        p.type("y")
+        await p.until(lambda: fake.called("send"))
+        assert fake.called("send") == [("send", "bob", typed)]
+
+    play(fake, script)
+
+
+@pytest.mark.parametrize(
+    "typed",
+    ["rooms", "who?", "help me", "query results", "join us", "msg me later", "trust carol", "quit"],
+)
+def test_ordinary_words_go_to_a_person_at_once(typed: str) -> None:
+    fake = a_fake()
+
+    async def script(p: Pilot) -> None:
+        p.press("alt-1")
+        await p.shows("@bob encrypted>")
+        p.enter(typed)
+        await p.until(lambda: fake.called("send"))
+        assert fake.called("send") == [("send", "bob", typed)]
+
+    play(fake, script)
