@@ -10,7 +10,7 @@ import re
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from saltline.client.dialing import (
     DialFailed,
@@ -24,8 +24,17 @@ from saltline.client.dialing import (
 from saltline.client.link_events import Target
 from saltline.client.model import ExitCode, Refused
 from saltline.protocol.names import BadName, RelayAddress, parse_relay_address
+from saltline.protocol.text import sanitise
+
+if TYPE_CHECKING:  # slow to import, and only a connection needs it
+    from cryptography import x509
 
 SPKI_HASH_BYTES: Final = 32
+# What changes the proof of a relay where there is an account already, and where there is none.
+PROVE_ANEW: Final = "saltline relay --pin sha256:… or --ca FILE"
+PROVE_FIRST: Final = "saltline register … --pin sha256:… or --ca FILE"
+_NAMES_MAX: Final = 5
+_UNREADABLE: Final = "its certificate cannot be read"
 _PIN: Final = re.compile(r"sha256:([0-9a-f]{64})")
 
 
@@ -114,21 +123,56 @@ def _dial(
     return dial(address, found, make_context, wait_plainly)
 
 
+@dataclass(frozen=True, slots=True)
+class ShownCertificate:
+    """What a refused certificate says of itself, for the sentence about it."""
+
+    pin: str = "unknown"
+    names: tuple[str, ...] = ()  # host names and IP addresses, safe to print
+
+
+def shown_by(secure: ssl.SSLSocket) -> ShownCertificate:
+    """What the other end shows. Raises DialFailed."""
+    certificate = _certificate_of(secure)
+    names = [sanitise(name, newlines=False) for name in _names_in(certificate)[:_NAMES_MAX]]
+    return ShownCertificate(format_pin(_spki_hash(certificate)), tuple(names))
+
+
 def spki_hash_of(secure: ssl.SSLSocket) -> bytes:
     """SHA-256 of the peer certificate's SubjectPublicKeyInfo, 32 bytes. Raises DialFailed."""
+    return _spki_hash(_certificate_of(secure))
+
+
+def _certificate_of(secure: ssl.SSLSocket) -> "x509.Certificate":
     from cryptography import x509
+
+    try:
+        return x509.load_der_x509_certificate(secure.getpeercert(binary_form=True) or b"")
+    except ValueError:
+        raise DialFailed(_UNREADABLE) from None
+
+
+def _spki_hash(certificate: "x509.Certificate") -> bytes:
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-    certificate = secure.getpeercert(binary_form=True)
     try:
-        if certificate is None:
-            raise ValueError
-        key = x509.load_der_x509_certificate(certificate).public_key()
+        key = certificate.public_key()
         info = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     except (ValueError, UnsupportedAlgorithm):
-        raise DialFailed("its certificate cannot be read") from None
+        raise DialFailed(_UNREADABLE) from None
     return hashlib.sha256(info).digest()
+
+
+def _names_in(certificate: "x509.Certificate") -> list[str]:
+    from cryptography import x509
+
+    try:
+        held = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension):
+        return []
+    named = held.get_values_for_type(x509.DNSName)
+    return [*named, *map(str, held.get_values_for_type(x509.IPAddress))]
 
 
 def check_pin(target: Target, spki_hash: bytes) -> None:
@@ -136,17 +180,24 @@ def check_pin(target: Target, spki_hash: bytes) -> None:
     if target.pin and not hmac.compare_digest(target.pin, spki_hash):
         raise CertificateRefused(
             f"The certificate of {target.address} does not match: expected"
-            f" {format_pin(target.pin)}, got {format_pin(spki_hash)}. Nothing was sent. Ask the"
-            " relay's admin: a new key is taken with saltline relay --pin, anything else may be"
-            " an attack."
+            f" {format_pin(target.pin)}, got {format_pin(spki_hash)}. Nothing was sent. This may be"
+            " an attack. Ask the relay's admin; only if its key is a new one:"
+            f" {PROVE_ANEW}"
         )
 
 
-def not_vouched(target: Target, shown: str, reason: str) -> CertificateRefused:
-    """The sentence for a certificate, `shown`, that no authority vouches for."""
+def not_vouched(target: Target, shown: ShownCertificate, reason: NotVouched) -> CertificateRefused:
+    """The sentence for a certificate that no authority vouches for under this name."""
+    host = target.address.host
+    if reason.wrong_name:
+        names = ", ".join(shown.names) or "another name"
+        return CertificateRefused(
+            f"The certificate of {target.address} ({shown.pin}) is for {names}, not for '{host}'."
+            " Nothing was sent. Use the right name, or ask the relay's admin for its pin:"
+            f" {PROVE_ANEW}"
+        )
     expected = target.ca_file or "the system's authorities"
     return CertificateRefused(
-        f"The certificate of {target.address} ({shown}) is not vouched for by {expected}:"
-        f" {reason}. Nothing was sent. Ask the relay's admin for its pin or CA:"
-        " saltline relay --pin, or --ca."
+        f"The certificate of {target.address} ({shown.pin}) is not vouched for by {expected}:"
+        f" {reason}. Nothing was sent. Ask the relay's admin for its pin or CA: {PROVE_ANEW}"
     )

@@ -22,7 +22,14 @@ class DialFailed(Exception):
 
 
 class NotVouched(Exception):
-    """No certificate authority vouches for the relay; the text is OpenSSL's reason."""
+    """No certificate authority vouches for the relay; the text is a part of a sentence.
+
+    `wrong_name`: one does, but for another name than the one that was dialled.
+    """
+
+    def __init__(self, reason: str, *, wrong_name: bool = False) -> None:
+        super().__init__(reason)
+        self.wrong_name = wrong_name
 
 
 class Waiter(Protocol):
@@ -149,7 +156,7 @@ def _shake_hands(secure: ssl.SSLSocket, wait: Waiter, deadline: float) -> None:
         except ssl.SSLWantWriteError:
             events = selectors.EVENT_WRITE
         except ssl.SSLCertVerificationError as error:
-            raise NotVouched(error.verify_message) from None
+            raise _not_vouched(error) from None
         except (ssl.SSLEOFError, ssl.SSLZeroReturnError):
             raise DialFailed("it hung up") from None
         except ssl.SSLError:
@@ -160,6 +167,25 @@ def _shake_hands(secure: ssl.SSLSocket, wait: Waiter, deadline: float) -> None:
             wait(secure, events, deadline)
         except TimeoutError:
             raise DialFailed("it does not finish the TLS handshake") from None
+
+
+# OpenSSL's numbers (X509_V_ERR_…), in words of ours; what is missing here it says itself.
+_VERIFY_REASONS: Final = {
+    9: "it is not valid yet",
+    10: "it has expired",
+    18: "it vouches for itself",
+    19: "its chain ends with an authority that is not trusted here",
+    20: "its issuer is not known",
+    21: "its issuer is not known",
+}
+_VERIFY_WRONG_NAMES: Final = (62, 64)  # of a host, of an IP address
+
+
+def _not_vouched(error: ssl.SSLCertVerificationError) -> NotVouched:
+    if error.verify_code in _VERIFY_WRONG_NAMES:
+        return NotVouched("it is for another name", wrong_name=True)
+    known = _VERIFY_REASONS.get(error.verify_code)
+    return NotVouched(known or error.verify_message.rstrip("."))
 
 
 def _reason(error: OSError) -> str:

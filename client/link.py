@@ -18,9 +18,10 @@ from typing import Final
 
 from saltline.client.certificates import (
     CertificateRefused,
+    ShownCertificate,
     check_pin,
-    format_pin,
     not_vouched,
+    shown_by,
     spki_hash_of,
 )
 from saltline.client.dialing import (
@@ -245,7 +246,7 @@ class Link:
         try:
             secure = dial(target.address, found, make_context, self._wait)
         except NotVouched as error:
-            raise not_vouched(target, self._name(target, found), str(error)) from None
+            raise not_vouched(target, self._shown(target, found), error) from None
         try:
             spki_hash = spki_hash_of(secure)
             check_pin(target, spki_hash)
@@ -254,17 +255,17 @@ class Link:
             raise
         return secure, spki_hash
 
-    def _name(self, target: Target, found: Sequence[SocketAddress]) -> str:
-        """The pin of a certificate that was refused; TLS does not show it, so ask again."""
+    def _shown(self, target: Target, found: Sequence[SocketAddress]) -> ShownCertificate:
+        """The certificate that was refused; TLS does not show it, so ask again."""
 
         def make_context() -> ssl.SSLContext:
             return trusting_context(pinned=True, ca_file="")
 
         try:
             with dial(target.address, found, make_context, self._wait) as secure:
-                return format_pin(spki_hash_of(secure))
+                return shown_by(secure)
         except DialFailed:
-            return "unknown"
+            return ShownCertificate()
 
     def _resolve(self, address: RelayAddress) -> list[SocketAddress]:
         """In a thread of its own: the system's resolver cannot be interrupted, and we must be."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from saltline.client import records
+from saltline.client.certificates import PROVE_ANEW, PROVE_FIRST
 from saltline.client.link_events import Target
 from saltline.client.messenger import Client, target_of
 from saltline.client.model import ExitCode, Refused
@@ -83,12 +84,16 @@ def finish_registration(client: Client, wish: Wish) -> None:
             " relay --address."
         )
     answer = client.register(wish.username, wish.target, wish.invite)
-    _await(
-        answer.result,
-        ANSWER_S,
-        "The relay did not answer in time. Whether it registered the account is not known: the same"
-        " command again finds out, and finishes it.",
-    )
+    try:
+        _await(
+            answer.result,
+            ANSWER_S,
+            "The relay did not answer in time. Whether it registered the account is not known: the"
+            " same command again finds out, and finishes it.",
+        )
+    except Refused as refused:  # there is no account yet whose relay could be changed
+        refused.sentence = refused.sentence.replace(PROVE_ANEW, PROVE_FIRST)
+        raise
     _await(
         client.when_idle().result,
         _READY_S,

@@ -136,7 +136,11 @@ def test_an_authority_vouches_for_a_name_not_for_every_name(
     with TlsServer(elsewhere) as server:
         _, events = start_link(Target(server.address, ca_file=str(authority.chain)))
 
-        assert "127.0.0.1" in events.wait_for(LinkRefused).sentence
+        sentence = events.wait_for(LinkRefused).sentence
+
+    assert "is for other.example, not for '127.0.0.1'. Nothing was sent." in sentence
+    assert format_pin(elsewhere.spki_hash) in sentence
+    assert ".." not in sentence and "mismatch" not in sentence
 
 
 def test_a_pin_does_not_ask_for_the_name(folder: Path, start_link: StartLink) -> None:

@@ -97,6 +97,8 @@ def test_a_relay_that_proves_nothing_gets_no_account_and_leaves_no_profile(
 
     assert ran.code == code
     assert sentence in ran.err
+    assert "saltline relay" not in ran.err  # it needs an account
+    assert code != 3 or "saltline register … --pin sha256:… or --ca FILE" in ran.err
     assert not (tmp_path / "new").exists() or os.listdir(tmp_path / "new") == ["lock"]
 
 
