@@ -42,6 +42,7 @@ RENEW_BEFORE_END: Final = timedelta(days=30)
 # A clock that runs behind ours must not find the certificate too young.
 _CLOCK_SLACK: Final = timedelta(days=1)
 _PEM_MAX_BYTES: Final = 256 * 1024
+_NAMES_SHOWN: Final = 5
 _DNS_NAME: Final = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*")
 
 
@@ -53,6 +54,7 @@ class Certificate:
     not_after_ms: int
     context: ssl.SSLContext = field(repr=False)
     warning: str = ""  # a sentence for the admin, or ""
+    names: tuple[str, ...] = ()  # host names and IP addresses that it is for
 
     @property
     def pin(self) -> str:
@@ -92,7 +94,40 @@ def load(chain: Path, key: Path, now: datetime) -> Certificate:
             if open_to_others & ~stat.S_IRGRP  # a group of those who may read it is common
             else ""
         ),
+        names=_names_in(certificate),
     )
+
+
+def name_warning(certificate: Certificate, host: str) -> str:
+    """What is wrong with an admin's certificate for who connects to `host`, or "".
+
+    "" is a host that is not known.
+    """
+    if not certificate.names:
+        return "The certificate names no host: users need its pin, and an authority is of no use."
+    if not host or any(_covers(name, host) for name in certificate.names):
+        return ""
+    return (
+        f"The certificate is for {', '.join(certificate.names[:_NAMES_SHOWN])}, not for {host}:"
+        " users give --relay the name that is in it, or its pin."
+    )
+
+
+def _covers(name: str, host: str) -> bool:
+    """Whether a name in a certificate, perhaps with a `*` as its first label, is for `host`."""
+    name, host = name.lower(), host.partition("%")[0].lower()
+    if name.startswith("*."):
+        return name[2:] == host.partition(".")[2]
+    return name == host
+
+
+def _names_in(certificate: x509.Certificate) -> tuple[str, ...]:
+    try:
+        held = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension):
+        return ()
+    addresses = held.get_values_for_type(x509.IPAddress)
+    return (*held.get_values_for_type(x509.DNSName), *map(str, addresses))
 
 
 def load_or_make(folder: Path, names: Iterable[str], now: datetime) -> Certificate:

@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 from saltline.crypto.keylog import LogKey
 from saltline.server.admin import ask
 from saltline.server.administration import ReadStats
-from saltline.server.certificates import CERTIFICATE_FILE, KEY_FILE, load
-from saltline.server.config import Config
+from saltline.server.certificates import CERTIFICATE_FILE, KEY_FILE, load, name_warning
+from saltline.server.config import Config, known_host
 from saltline.server.data_folder import DataFolder
 from saltline.server.errors import UsageError
 from saltline.server.store.interface import StoreUnusable
@@ -28,7 +28,10 @@ def _check_certificate(config: Config, now: datetime) -> str:
         return "Certificate: none yet. The relay makes its own at its first start."
     certificate = load(chain, key, now)
     ends = datetime.fromtimestamp(certificate.not_after_ms / 1000, UTC)
-    advice = f" But: {certificate.warning}" if certificate.warning else ""
+    warnings = [certificate.warning]
+    if config.certificate is not None:
+        warnings.append(name_warning(certificate, known_host(config.listen)))
+    advice = "".join(f" But: {warning}" for warning in warnings if warning)
     return f"Certificate: ok until {ends:%Y-%m-%d}, {certificate.pin}.{advice}"
 
 

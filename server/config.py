@@ -37,6 +37,7 @@ from saltline.server.settings import Registration, Settings
 
 CONFIG_MAX_BYTES: Final = 1024 * 1024
 THREADS_MAX: Final = 64
+ANY_ADDRESS: Final = ("0.0.0.0", "::")
 FLUSH_INTERVAL_MAX_MS: Final = 1000.0
 # Any size or time that makes sense lies below; SQLite and the wire end at 2^63 - 1.
 _NUMBER_MAX: Final = 2**53
@@ -96,6 +97,11 @@ def parse_listen(text: str) -> RelayAddress:
     if free_port is None:
         return parse_relay_address(text)
     return RelayAddress(parse_relay_address(free_port[1]).host, 0)
+
+
+def known_host(listen: RelayAddress) -> str:
+    """The host that the relay listens on; "" where it listens on every address."""
+    return "" if listen.host in ANY_ADDRESS else listen.host
 
 
 def load_config(file: Path | None, flags: Flags) -> Config:

@@ -117,12 +117,17 @@ def _last_net(relay: Relay) -> Iterator[None]:
 
 
 def _announce(relay: Relay) -> None:
-    lines = (
+    lines = [
         f"Listening on {relay.address}",
         f"Pin of its key: {relay.pin}",
         "To open an account, a user types:",
-        f"  {relay.register_line}",
-    )
+    ]
+    if vouched := relay.register_line_vouched:
+        lines += [
+            f"  {vouched}",
+            "or, where the system knows no authority that vouches for it (the pin always works):",
+        ]
+    lines.append(f"  {relay.register_line}")
     try:
         print("\n".join(lines), flush=True)
     except OSError:

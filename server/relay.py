@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import fields, replace
 from datetime import UTC, datetime
 from itertools import count
@@ -31,8 +31,8 @@ from saltline.protocol.text import sanitise
 from saltline.server import events
 from saltline.server.admin import AdminServer
 from saltline.server.administration import AdminRequest
-from saltline.server.certificates import Certificate, load, load_or_make
-from saltline.server.config import Config
+from saltline.server.certificates import Certificate, load, load_or_make, name_warning
+from saltline.server.config import Config, known_host
 from saltline.server.core import RelayCore
 from saltline.server.data_folder import DataFolder
 from saltline.server.driver import CoreDriver, log
@@ -54,7 +54,6 @@ MakeCore = Callable[
     RelayCore,
 ]
 _RELOADED: Final = {"settings", "certificate", "key", "log_level"}
-_ANY_ADDRESS: Final = ("0.0.0.0", "::")
 _THREAD_END_S: Final = 5.0
 _POLL_S: Final = 0.01
 
@@ -116,8 +115,10 @@ class Relay:
 
     @property
     def public_address(self) -> RelayAddress:
-        """Where users find it: where it listens on every address, this computer's name."""
-        if self.address.host not in _ANY_ADDRESS:
+        """Where users find it: under its own certificate's name, else where it listens."""
+        if named := self._named_host:
+            return RelayAddress(named, self.address.port)
+        if known_host(self.address):
             return self.address
         try:
             return RelayAddress(parse_relay_address(socket.gethostname()).host, self.address.port)
@@ -126,11 +127,32 @@ class Relay:
 
     @property
     def register_line(self) -> str:
-        """What a user types to open an account."""
-        pin = "" if self.config.certificate else f" --pin {self.pin}"
+        """What a user types to open an account; the pin proves it, whatever the certificate."""
+        return f"{self._register_command} --pin {self.pin}{self._invite}"
+
+    @property
+    def register_line_vouched(self) -> str:
+        """The same for who knows the authority of the admin's certificate; "" if there is none."""
+        return f"{self._register_command}{self._invite}" if self._named_host else ""
+
+    @property
+    def _register_command(self) -> str:
+        return f"saltline register --relay {self.public_address} --user NAME"
+
+    @property
+    def _invite(self) -> str:
         needs_invite = self.config.settings.registration is Registration.INVITE
-        invite = " --invite CODE" if needs_invite else ""
-        return f"saltline register --relay {self.public_address} --user NAME{pin}{invite}"
+        return " --invite CODE" if needs_invite else ""
+
+    @property
+    def _named_host(self) -> str:
+        """The first host that an admin's certificate names, or ""."""
+        if self.config.certificate is None:
+            return ""
+        for name in self._certificate.names:
+            with suppress(BadName):
+                return parse_relay_address(f"[{name}]" if ":" in name else name).host
+        return ""
 
     # --- start ------------------------------------------------------------------------------------
 
@@ -217,10 +239,12 @@ class Relay:
         now = datetime.now(UTC)
         if config.certificate is not None and config.key is not None:
             certificate = load(config.certificate, config.key, now)
+            if warning := name_warning(certificate, known_host(config.listen)):
+                log.warning("%s", warning)
         else:
             here = (socket.gethostname(), "localhost", "127.0.0.1", "::1")
             host = config.listen.host
-            names = here if host in _ANY_ADDRESS else (host, *here)
+            names = (host, *here) if known_host(config.listen) else here
             certificate = load_or_make(config.data, names, now)
         if certificate.warning:
             log.warning("%s", certificate.warning)

@@ -6,6 +6,7 @@ import os
 import ssl
 import stat
 import subprocess
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -23,7 +24,13 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 
-from saltline.server.certificates import CERTIFICATE_FILE, KEY_FILE, load, load_or_make
+from saltline.server.certificates import (
+    CERTIFICATE_FILE,
+    KEY_FILE,
+    load,
+    load_or_make,
+    name_warning,
+)
 from saltline.server.errors import UsageError
 
 NOW = datetime(2026, 5, 12, 12, tzinfo=UTC)
@@ -49,10 +56,11 @@ def write_pair(
     begins: datetime = NOW - timedelta(days=1),
     ends: datetime = NOW + timedelta(days=60),
     encryption: KeySerializationEncryption | None = None,
+    names: Sequence[str] = (),
 ) -> tuple[Path, Path]:
     """What an admin gets from elsewhere."""
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "relay.example")])
-    certificate = (
+    builder = (
         x509.CertificateBuilder()
         .subject_name(name)
         .issuer_name(name)
@@ -60,8 +68,12 @@ def write_pair(
         .serial_number(7)
         .not_valid_before(begins)
         .not_valid_after(ends)
-        .sign(key, None if isinstance(key, ed25519.Ed25519PrivateKey) else hashes.SHA256())
     )
+    if names:
+        held = x509.SubjectAlternativeName([x509.DNSName(each) for each in names])
+        builder = builder.add_extension(held, critical=False)
+    algorithm = None if isinstance(key, ed25519.Ed25519PrivateKey) else hashes.SHA256()
+    certificate = builder.sign(key, algorithm)
     chain, key_path = folder / "fullchain.pem", folder / "privkey.pem"
     chain.write_bytes(certificate.public_bytes(Encoding.PEM))
     key_path.write_bytes(
@@ -85,6 +97,27 @@ def test_the_self_made_certificate(tmp_path: Path) -> None:
     assert made.context.minimum_version == ssl.TLSVersion.TLSv1_3
     assert made.context.num_tickets == 0
     assert sorted(os.listdir(tmp_path)) == [KEY_FILE, CERTIFICATE_FILE]
+
+
+@pytest.mark.parametrize(
+    ("names", "host", "warning"),
+    [
+        ((), "", "names no host: users need its pin"),
+        (("relay.example",), "", ""),
+        (("relay.example",), "Relay.Example", ""),
+        (("*.example",), "relay.example", ""),
+        (("*.example",), "a.relay.example", "is for *.example, not for a.relay.example"),
+        (("a.example", "b.example"), "192.0.2.7", "for a.example, b.example, not for 192.0.2.7"),
+    ],
+)
+def test_a_certificate_for_another_name_is_warned_about(
+    tmp_path: Path, names: tuple[str, ...], host: str, warning: str
+) -> None:
+    chain, key = write_pair(tmp_path, ec.generate_private_key(ec.SECP256R1()), names=names)
+
+    found = name_warning(load(chain, key, NOW), host)
+
+    assert warning in found and bool(warning) == bool(found)
 
 
 def test_openssl_finds_the_same_pin(tmp_path: Path) -> None:

@@ -163,7 +163,8 @@ def test_sighup_reloads_certificate_and_configuration(start: Start, tmp_path: Pa
     common = 'certificate = "fullchain.pem"\nkey = "privkey.pem"\n'
     config.write_text(common)
     relay = start("--config", str(config)).wait_ready()
-    assert relay.register_line.endswith("--user NAME")  # a public authority may have signed it
+    assert relay.register_line.endswith(f"--user NAME --pin {relay.pin}")
+    assert relay.logged("WARNING The certificate names no host")
     with relay.connect("ada") as ada:
         ada.register()
         write_pair(tmp_path, ec.generate_private_key(ec.SECP256R1()), now - day, now + day)
@@ -182,6 +183,28 @@ def test_sighup_reloads_certificate_and_configuration(start: Start, tmp_path: Pa
         ada.expect(Pong)
     relay.send(signal.SIGINT)
     assert relay.wait() == 0
+
+
+def test_run_prints_the_name_in_an_own_certificate_and_the_pin_besides(
+    start: Start, terminal: "Terminal", tmp_path: Path
+) -> None:
+    now, day = datetime.now(UTC), timedelta(days=1)
+    key = ec.generate_private_key(ec.SECP256R1())
+    chain, key_file = write_pair(tmp_path, key, now - day, now + day, names=["relay.example"])
+    own = ("--cert", str(chain), "--key", str(key_file))
+
+    relay = start(*own).wait_ready()
+    assert relay.process.stdout is not None
+    alternative = [relay.process.stdout.readline() for _ in range(2)]
+
+    line = f"saltline register --relay relay.example:{relay.port} --user NAME"
+    assert relay.register_line == line
+    assert "the pin always works" in alternative[0]
+    assert alternative[1] == f"  {line} --pin {relay.pin}\n"
+    warning = "The certificate is for relay.example, not for 127.0.0.1: users give --relay"
+    assert relay.logged(f"WARNING {warning}")
+    listen = ("--listen", "127.0.0.1:7443")
+    assert f" But: {warning}" in terminal.run("check", "--data", str(tmp_path / "x"), *own, *listen)
 
 
 def test_a_second_relay_on_the_folder_is_refused(start: Start) -> None:
