@@ -24,6 +24,11 @@ _TAKE_S: Final = 10.0
 # A newcomer's room has many of them, and no message among them.
 _COMINGS_AND_GOINGS: Final = ("join", "leave")
 _MESSAGES: Final = ("message", "unsupported")
+_INTERRUPTED: Final = {
+    "queued": "The message is queued on this disk: it leaves by itself with the next command or"
+    " screen. Do not send it again.",
+    "relayed": "The message is on the relay and is delivered from there; there is nothing to do.",
+}
 # Receipts for what was just printed get this long to leave.
 _RECEIPTS_S: Final = 2.0
 
@@ -83,6 +88,10 @@ class Session:
     def stream(self, request: AnyRequest) -> Iterator[Reply]:
         """The same, with what came before a refusal."""
         return self._shared.stream(request)
+
+    def look_again(self, request: AnyRequest) -> list[Reply]:
+        """Replies after a signal broke off another request; none where there are none to be had."""
+        return self._shared.look_again(request)
 
     def show(self, request: AnyRequest) -> list[Reply]:
         """The same, printed; also what came before a refusal."""
@@ -188,6 +197,14 @@ def send(session: Session, conversation: str, text: str, wait: Delivery) -> None
         if wait > Delivery.QUEUED:
             for reply in session.stream(requests.Await(queued.row, int(wait), session.left_s)):
                 shown = reply.record
+    except Exception:
+        raise
+    except BaseException:  # a signal; meanwhile it may have come further
+        for reply in session.look_again(requests.Await(queued.row, int(Delivery.QUEUED), 0.0)):
+            shown = reply.record
+        if state := _INTERRUPTED.get(shown.get("delivery", "")):
+            say(f"Interrupted. {state}")
+        raise
     finally:
         session.output.show(shown)
         session.output.flush()

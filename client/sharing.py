@@ -138,6 +138,25 @@ class SharedProfile:
         if outcome.refused is not None:
             raise outcome.refused
 
+    def look_again(self, request: AnyRequest) -> list[Reply]:
+        """What came of it, after a signal broke off another request; asks nobody for a key."""
+        port = self._port
+        if port is None:
+            return []
+        if isinstance(port, _Own):
+            return port.perform(request).replies
+        try:
+            # A new connection: the old one may be in the middle of a reply.
+            fresh = _Others(self._profile)
+        except OSError:
+            return []
+        try:
+            return fresh.perform(request).replies
+        except OwnerGone:
+            return []
+        finally:
+            fresh.close()
+
     def _perform(self, request: AnyRequest) -> _Outcome:
         if not isinstance(request, Send):
             return self._repeat(request)

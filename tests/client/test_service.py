@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,32 @@ def bodies_at_owner(profile: Path, conversation: str) -> list[str]:
     finally:
         control.close()
     return [each.record["body"] for each in replies if each.record["type"] == "message"]
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_an_interrupted_send_prints_how_far_the_message_has_come(
+    house: House, saltline: Shell, beside: bool
+) -> None:
+    ann = house.user(f"ann0{beside}".lower())
+    house.user(f"ben0{beside}".lower())
+    to = f"ben0{beside}".lower()
+
+    def on_relay() -> bool:
+        ran = saltline(ann, "history", to, "--json")
+        return any(each.get("delivery") == "relayed" for each in ran.records)
+
+    with ExitStack() as stack:
+        if beside:
+            stack.enter_context(Process(ann, "recv", "--follow"))
+            wait_until(lambda: owner_serves(ann), "recv --follow owns the profile")
+        arguments = ("send", to, "-m", "x", "--wait", "delivered", "--json")
+        send = stack.enter_context(Process(ann, *arguments))
+        wait_until(lambda: owner_serves(ann), "somebody serves")
+        wait_until(on_relay, "the message is on the relay")
+        ran = send.end(signal.SIGINT)
+
+    assert (ran.code, [each["delivery"] for each in ran.records]) == (130, ["relayed"])
+    assert "Interrupted. The message is on the relay" in ran.err
 
 
 def test_send_beside_recv_follow_says_what_it_says_alone(house: House, saltline: Shell) -> None:
