@@ -7,6 +7,7 @@ from saltline.client.model import ContactInfo, Delivery, Refused, Trust
 from saltline.client.tui import panes
 from saltline.client.tui.commands import COMMANDS, nearest
 from saltline.client.tui.qr import identity_text, qr_rows
+from saltline.client.tui.sent import sent_notice
 from saltline.client.tui.state import Level, Pane, PaneRow
 from saltline.client.tui.theme import THEMES
 from saltline.client.tui.wrap import shown
@@ -62,12 +63,13 @@ class Actions:
 
     def _msg(self, who: str, text: str) -> None:
         user = _user(who)
-        self._screen.messenger.send(user, text)
+        line = self._screen.messenger.send(user, text)
         if f"@{user}" == self._screen.state.current:
             self._screen.timeline.grew()
             self._screen.timeline.end()
         else:
-            self._screen.say(f"To @{user}, encrypted: queued on this disk. /query {user} shows it.")
+            self._screen.state.add_notice(sent_notice(line))
+            self._screen.shell.redraw()
 
     def _query(self, who: str) -> None:
         user = _user(who)

@@ -27,6 +27,7 @@ class Changes:
     added: dict[str, int] = field(default_factory=dict)  # conversation: its greatest new row
     changed: set[int] = field(default_factory=set)
     changed_many: bool = False  # `changed` is full: any line may have changed
+    refused: set[int] = field(default_factory=set)  # of `changed`: failed, or has to wait
     conversations: set[str] = field(default_factory=set)
     connection: ConnectionChanged | None = None
     presence: dict[str, bool] = field(default_factory=dict)
@@ -37,7 +38,9 @@ class Changes:
         match event:
             case LineAdded(conversation, row):
                 self.added[conversation] = max(row, self.added.get(conversation, 0))
-            case LineChanged(row=row):
+            case LineChanged(row=row, code=code):
+                if code is not None and len(self.refused) < CHANGED_ROWS_MAX:
+                    self.refused.add(row)
                 if len(self.changed) < CHANGED_ROWS_MAX:
                     self.changed.add(row)
                 else:

@@ -42,6 +42,7 @@ MARK_WORDS: Final = (
     ("+", "stored by your contact's device, which said so inside the encryption"),
     ("++", "read"),
     ("x", "not sent; the reason stands below, /retry queues it again"),
+    ("name x", "something there was not sent since you looked"),
     ("= name", "verified: you compared safety numbers"),
     ("~ name", "first seen: nobody compared anything yet"),
     ("! name", "the key changed: nothing is sent until you decide"),

@@ -17,6 +17,7 @@ from saltline.client.tui.commands import Call, Say, Wrong, looks_like_command, l
 from saltline.client.tui.format import Formatter, Row
 from saltline.client.tui.handover import Changes
 from saltline.client.tui.prompt import Paste, clean_surrogates
+from saltline.client.tui.sent import follow
 from saltline.client.tui.state import Draft, Hits, Level, Pane, Question, Shell, ViewState
 from saltline.client.tui.timeline import TimelineView
 from saltline.client.tui.wrap import shown
@@ -293,6 +294,7 @@ class Screen:
     def apply(self, changes: Changes) -> None:
         """Take in what the client's thread reported."""
         differs = self.state.apply(changes, self.now())
+        follow(self.state, self.messenger, changes)
         link = changes.connection
         if link is not None and link.state is ConnectionState.REFUSED:
             self.say(link.detail or "The relay refuses this client.", Level.ERROR)
@@ -358,6 +360,8 @@ class Screen:
         """A frame is on the screen: what it showed to its end has been read."""
         drawn, self._timeline_drawn = self._timeline_drawn, False
         self.state.reading = drawn and self.timeline.following
+        if self.state.reading:
+            self.state.saw_failures(self.state.current)
         name, row = self.state.current, self.timeline.bottom_row
         if not self.state.reading or row <= self._marked.get(name, 0):
             return

@@ -56,11 +56,13 @@ def _entry(state: ViewState, name: str, width: int) -> Entry:
     count = state.unread(name)
     unread = f"{UNREAD_SHOWN_MAX}+" if count > UNREAD_SHOWN_MAX else str(count or "")
     unread += "@" if summary.mentions and count else " "
+    if state.has_failed(name):
+        unread = f"x {unread}" if count else "x "
     label = padded(shown(name[1:], newlines=False), width - 4 - len(unread))
     text = f"{'>' if current else ' '}{mark} {label} {unread}"
     if current:
         style = "class:sidebar.current"
-    elif alert:
+    elif alert or state.has_failed(name):
         style = "class:sidebar.alert"
     else:
         style = "class:sidebar.unread" if count else "class:sidebar"

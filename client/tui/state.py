@@ -36,6 +36,7 @@ class Notice:
 
     text: str
     level: Level = Level.INFO
+    row: int = 0  # of the message whose way it follows
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +155,7 @@ class ViewState:
         self.presence: OrderedDict[str, bool] = OrderedDict()
         self.notices: deque[Notice] = deque(maxlen=NOTICES_SHOWN)
         self.notice_log: deque[Notice] = deque(maxlen=NOTICES_KEPT)
+        self.failed: dict[int, str] = {}  # rows not sent and not looked at, with their conversation
         self.pane: Pane | None = None
         self.question: Question | None = None
         self.hits: Hits | None = None
@@ -245,9 +247,9 @@ class ViewState:
         return sum(self.unread(name) for name in self.summaries)
 
     def unread_elsewhere(self) -> list[ConversationSummary]:
-        """Conversations with unread lines, but for the current one."""
+        """Conversations with unread lines or failures, but for the current one."""
         found = [self.summary(n) for n in self.order() if n != self.current]
-        return [each for each in found if each.unread]
+        return [each for each in found if each.unread or self.has_failed(each.name)]
 
     # --- What happened ------------------------------------------------------------------------
 
@@ -283,6 +285,7 @@ class ViewState:
         """Mark where the unread lines of a conversation begin, as it is opened."""
         summary = self.summary(name)
         self.divider = Divider(summary.read_row, summary.unread) if summary.unread else None
+        self.saw_failures(name)
 
     def _move_divider(self) -> None:
         summary = self.summary(self.current)
@@ -292,5 +295,25 @@ class ViewState:
     def notice(self, text: str, level: Level = Level.INFO) -> None:
         """Say something above the prompt; `text` is sanitised."""
         said = Notice(text, level)
+        self.add_notice(said)
+
+    def add_notice(self, said: Notice) -> None:
+        """The same for one that is made already."""
         self.notices.append(said)
         self.notice_log.append(said)
+
+    def replace_notice(self, said: Notice) -> None:
+        """Put a notice where the one of the same row stands."""
+        for notices in (self.notices, self.notice_log):
+            for index, notice in enumerate(notices):
+                if notice.row == said.row:
+                    notices[index] = said
+
+    def has_failed(self, name: str) -> bool:
+        """Whether something there was not sent since one looked."""
+        return name in self.failed.values()
+
+    def saw_failures(self, name: str) -> None:
+        """The conversation is being looked at."""
+        if name in self.failed.values():
+            self.failed = {row: each for row, each in self.failed.items() if each != name}

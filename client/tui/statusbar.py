@@ -92,7 +92,9 @@ def _unread_list(state: ViewState, width: int) -> str:
     waiting = state.unread_elsewhere()
     for summary in waiting:
         name = shown(summary.name, newlines=False)
-        part = f"{name} {summary.unread}{'@' if summary.mentions else ''}"
+        count = f" {summary.unread}" if summary.unread else ""
+        failed = " x" if state.has_failed(summary.name) else ""
+        part = f"{name}{failed}{count}{'@' if summary.mentions else ''}"
         if sum(map(len, parts)) + len(parts) * 2 + len(part) > room:
             break
         parts.append(part)

@@ -16,6 +16,7 @@ from saltline.client.model import (
     ConversationSummary,
     Delivery,
     Event,
+    ExitCode,
     Line,
     LineAdded,
     LineChanged,
@@ -126,7 +127,8 @@ class FakeMessenger:
         self._by_row[line.row] = changed
         lines = self._lines[line.conversation]
         lines[bisect_left([each.row for each in lines], line.row)] = changed
-        self.emit(LineChanged(line.conversation, line.row))
+        code = ExitCode.UNKNOWN_NAME if delivery is Delivery.FAILED else None
+        self.emit(LineChanged(line.conversation, line.row, code))
 
     def connects(
         self, state: ConnectionState, detail: str = "", retry: float | None = None
