@@ -220,8 +220,7 @@ def recv(
         raise click.UsageError("One of --once, --follow and --count.")
     with _session(as_json, 30.0 if timeout_s is None else timeout_s) as session:
         if follow:
-            endless = timeout_s is None
-            headless.receive_forever(session, lambda: not endless and session.left_s <= 0)
+            headless.receive_forever(session, endless=timeout_s is None)
         elif count is not None:
             headless.receive_count(session, count)
         else:

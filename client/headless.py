@@ -3,7 +3,7 @@
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -21,6 +21,10 @@ from saltline.protocol.names import BadName, parse_conversation
 _TAKE_MAX: Final = 200
 # While nothing comes, `recv` asks again this often, and looks how the link is.
 _TAKE_S: Final = 10.0
+# The first look comes sooner: a relay that is away is not to be mistaken for silence.
+_FIRST_TAKE_S: Final = 1.0
+# For a connection that is just being made.
+_LOOK_S: Final = 0.5
 # A newcomer's room has many of them, and no message among them.
 _COMINGS_AND_GOINGS: Final = ("join", "leave")
 _MESSAGES: Final = ("message", "unsupported")
@@ -231,8 +235,10 @@ def receive_count(session: Session, count: int) -> None:
     left = count
     while left:
         if session.left_s <= 0:
+            reason = _why_away(session)
             raise Refused(
-                f"{count - left} of {count} messages came within {session.timeout_s:g} s.",
+                f"{count - left} of {count} messages came within {session.timeout_s:g} s."
+                + (f" {reason}" if reason else ""),
                 ExitCode.TIMED_OUT,
             )
         lines = _print_some(session, min(left, _TAKE_MAX), min(_TAKE_S, session.left_s))
@@ -243,13 +249,16 @@ def receive_count(session: Session, count: int) -> None:
         pass  # they leave with the next command
 
 
-def receive_forever(session: Session, until: Callable[[], bool]) -> None:
-    """Print what comes, until `until()` or an interrupt."""
-    said = ""
-    while not until():
-        wait_s = min(_TAKE_S, max(0.1, session.left_s))
-        if not _print_some(session, _TAKE_MAX, wait_s):
-            said = _say_link(session, said)
+def receive_forever(session: Session, *, endless: bool) -> None:
+    """Print what comes, until the time is over or a signal; says once that the relay is away."""
+    wait_s, away = _FIRST_TAKE_S, False
+    while endless or session.left_s > 0:
+        if not _print_some(session, _TAKE_MAX, wait_s if endless else min(wait_s, session.left_s)):
+            reason = _why_away(session)
+            if reason and not away:
+                say(f"{reason} It is tried again until it answers.")
+            away = bool(reason)
+        wait_s = _TAKE_S
 
 
 def _print_some(session: Session, limit: int, timeout_s: float) -> list[Reply]:
@@ -265,13 +274,11 @@ def _print_some(session: Session, limit: int, timeout_s: float) -> list[Reply]:
     return lines
 
 
-def _say_link(session: Session, said: str) -> str:
-    """Tell once that the relay is away."""
+def _why_away(session: Session) -> str:
+    """Why the relay is away, as a sentence; "" if it is not."""
     try:
-        session.perform(requests.GetStatus(0.0))
+        session.perform(requests.GetStatus(_LOOK_S))
     except Refused as refusal:
-        if refusal.sentence != said:
-            say(refusal.sentence)
         return refusal.sentence
     return ""
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from saltline.client.output import Output
-from tests.client.programs import House, Ran, Shell
+from tests.client.programs import House, Process, Ran, Shell
 
 
 @pytest.fixture(scope="module")
@@ -284,6 +284,30 @@ def test_with_the_relay_down_a_text_is_safe_and_leaves_later(house: House, saltl
     assert "It is queued on this disk and leaves by itself later." in sent.err
     assert saltline(ann, "recv").code == 0
     assert bodies(saltline(ben, "recv", "--json")) == ["later"]
+
+
+def test_recv_says_that_the_relay_is_away(house: House, saltline: Shell) -> None:
+    ann = house.user("ann20")
+    with house.closed():
+        follow = saltline(ann, "recv", "--follow", "--timeout", "2.5")
+        count = saltline(ann, "recv", "--count", "1", "--timeout", "0.5")
+
+    assert (follow.code, follow.out, follow.err.count("\n")) == (0, "", 1)
+    assert "cannot be reached: nobody listens there. It is tried again until it" in follow.err
+    assert count.code == 7
+    assert "0 of 1 messages came within 0.5 s." in count.err
+    assert "cannot be reached: nobody listens there." in count.err
+
+
+def test_recv_follow_goes_on_when_the_relay_is_back(house: House, saltline: Shell) -> None:
+    ann, ben = house.user("ann21"), house.user("ben21")
+    with house.closed():
+        follow = Process(ann, "recv", "--follow")
+        assert follow.process.stderr is not None
+        assert "cannot be reached" in follow.process.stderr.readline().decode()
+    with follow:
+        saltline(ben, "send", "ann21", "-m", "back again")
+        assert "back again" in follow.line()
 
 
 def test_queued_is_enough_when_that_is_all_that_was_asked(house: House, saltline: Shell) -> None:
