@@ -20,6 +20,7 @@ from tests.client.programs import (
     owner_serves,
     wait_until,
 )
+from tests.platform import platform_lacks
 
 COMMANDS = [
     "register", "relay", "send", "post", "recv", "history", "contacts", "rooms", "status",
@@ -163,7 +164,7 @@ def test_a_reader_that_goes_away_is_not_an_error(house: House, saltline: Shell) 
 
 def test_a_full_disk_behind_standard_output_moves_no_mark(house: House, saltline: Shell) -> None:
     if not os.path.exists("/dev/full"):
-        pytest.skip("this system has no /dev/full")
+        platform_lacks("/dev/full")
     ann, ben = house.user("ann17"), house.user("ben17")
     saltline(ann, "send", "ben17", "-m", "do not lose me")
 
