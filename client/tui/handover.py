@@ -8,6 +8,7 @@ from typing import Final
 from saltline.client.model import (
     CaughtUp,
     ConnectionChanged,
+    ConnectionState,
     ConversationChanged,
     Event,
     LineAdded,
@@ -31,6 +32,7 @@ class Changes:
     conversations: set[str] = field(default_factory=set)
     connection: ConnectionChanged | None = None
     presence: dict[str, bool] = field(default_factory=dict)
+    presence_unknown: bool = False  # the link broke: what was known before `presence` is no more
     caught_up: bool = False
 
     def add(self, event: Event) -> None:
@@ -49,6 +51,9 @@ class Changes:
                 self.conversations.add(conversation)
             case ConnectionChanged():
                 self.connection = event
+                if event.state is not ConnectionState.ONLINE:
+                    self.presence.clear()
+                    self.presence_unknown = True
             case PresenceChanged(username, online):
                 if username in self.presence or len(self.presence) < PRESENCE_MAX:
                     self.presence[username] = online

@@ -19,6 +19,7 @@ from saltline.client.tui.handover import Changes
 from saltline.client.tui.prompt import Paste, clean_surrogates
 from saltline.client.tui.sent import follow
 from saltline.client.tui.state import Draft, Hits, Level, Pane, Question, Shell, ViewState
+from saltline.client.tui.statusbar import refused_words
 from saltline.client.tui.timeline import TimelineView
 from saltline.client.tui.wrap import shown
 from saltline.protocol.names import LOBBY
@@ -297,7 +298,7 @@ class Screen:
         follow(self.state, self.messenger, changes)
         link = changes.connection
         if link is not None and link.state is ConnectionState.REFUSED:
-            self.say(link.detail or "The relay refuses this client.", Level.ERROR)
+            self.say(refused_words(link.detail), Level.ERROR)
         if self.state.current in changes.added:
             self.timeline.grew()
         if changes.changed_many:

@@ -152,7 +152,7 @@ class ViewState:
         self.divider: Divider | None = None  # of the current conversation
         self.summaries: dict[str, ConversationSummary] = {}
         self.opened: dict[str, None] = {}  # asked for here, not in the vault yet
-        self.presence: OrderedDict[str, bool] = OrderedDict()
+        self.presence: OrderedDict[str, bool | None] = OrderedDict()  # None: nobody knows now
         self.notices: deque[Notice] = deque(maxlen=NOTICES_SHOWN)
         self.notice_log: deque[Notice] = deque(maxlen=NOTICES_KEPT)
         self.failed: dict[int, str] = {}  # rows not sent and not looked at, with their conversation
@@ -260,6 +260,8 @@ class ViewState:
             wait = changes.connection.retry_in_s
             self.retry_at = None if wait is None else now + wait
         shown_user = self.current[1:] if self.current.startswith("@") else ""
+        if changes.presence_unknown:
+            self.presence = OrderedDict.fromkeys(self.presence)
         for username, online in changes.presence.items():
             self.presence[username] = online
             self.presence.move_to_end(username)

@@ -25,6 +25,7 @@ TRUST_WORDS: Final = {
 HELP_BAR: Final = " Alt-Enter newline   F1 help   Alt-A next unread   F3 find   Ctrl-Q quit"
 HELP_BAR_NARROW: Final = " F1 help  F4 list  Alt-A unread"
 HEADER_ROWS_MAX: Final = 3
+REFUSED_HINT: Final = "not tried again by itself: /reconnect tries again"
 
 
 def short_fingerprint(fingerprint: str) -> str:
@@ -46,12 +47,21 @@ def connection_words(state: ViewState, now: float) -> str:
         case ConnectionState.CONNECTING:
             return "connecting"
         case ConnectionState.REFUSED:
-            return f"refused: {detail}" if detail else "refused by the relay"
+            words = f"refused, {REFUSED_HINT}"
+            return f"{words}: {detail}" if detail else words
         case _:
             words = "offline"
             if state.retry_at is not None:
                 words += f", next try in {max(0, round(state.retry_at - now))} s"
             return f"{words}: {detail}" if detail else words
+
+
+def refused_words(detail: str) -> str:
+    """Why the relay is not tried again, as a notice."""
+    why = detail or "The relay refuses this client."
+    if "/reconnect" in why:
+        return why
+    return f"{why.rstrip('.')}. Nothing is tried by itself: /reconnect tries again."
 
 
 def status_rows(state: ViewState, width: int, now: float) -> list[Row]:
@@ -80,6 +90,8 @@ def _brief(state: ViewState, now: float) -> str:
     match state.connection.state:
         case ConnectionState.OFFLINE if state.retry_at is not None:
             return f"offline {max(0, round(state.retry_at - now))}s"
+        case ConnectionState.REFUSED:
+            return "refused: /reconnect"
         case other:
             return str(other)
 

@@ -242,7 +242,9 @@ def test_the_link_and_its_next_try() -> None:
         fake.connects(ConnectionState.CONNECTING)
         await p.shows("connecting")
         fake.connects(ConnectionState.REFUSED, "the certificate does not match the pin")
-        await p.shows("refused: the certificate does not match the pin")
+        await p.shows(
+            "refused, not tried again by itself: /reconnect", "the certificate does not match"
+        )
 
     play(fake, script)
 

@@ -132,7 +132,7 @@ def test_errors_and_the_links_detail_are_only_drawn() -> None:
         fake.connects(ConnectionState.OFFLINE, EVIL, 5.0)
         await p.shows("next try in 5 s: <U+001B>")
         fake.connects(ConnectionState.REFUSED, EVIL)
-        await p.shows("refused: <U+001B>")
+        await p.shows("tries again: <U+001B>")
         p.enter("hello")
         await p.shows("! <U+001B>")
         p.press("ctrl-c")

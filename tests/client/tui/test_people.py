@@ -1,6 +1,6 @@
 """Trust on the screen: requests, blocking, comparing, and keys that changed."""
 
-from saltline.client.model import Trust
+from saltline.client.model import ConnectionState, Trust
 from tests.client.tui.fake_messenger import fingerprint_of, number_of
 from tests.client.tui.pilot import Pilot, a_fake, play
 
@@ -143,3 +143,36 @@ def test_a_verified_contact_that_changes_while_on_screen_blocks_the_prompt() -> 
         await p.shows("@bob KEY CHANGED, sending is blocked>", "! bob")
 
     play(fake, script)
+
+
+def test_nobody_is_called_online_while_the_relay_is_out_of_reach() -> None:
+    fake = a_fake()
+
+    async def script(p: Pilot) -> None:
+        p.press("alt-1")
+        fake.presence("bob", True)
+        await p.until(lambda: p.row("[verified]").endswith("online"))
+        for state in (ConnectionState.REFUSED, ConnectionState.OFFLINE, ConnectionState.CONNECTING):
+            fake.connects(state)
+            await p.until(lambda: p.row("[verified]") and not p.row("[verified]").endswith("line"))
+            # Who came and went meanwhile is not known when the link is back.
+            fake.connects(ConnectionState.ONLINE)
+            await p.shows("TLS 1.3")
+            assert not p.row("[verified]").endswith("line")
+            fake.presence("bob", True)
+            await p.until(lambda: p.row("[verified]").endswith("online"))
+
+    play(fake, script)
+
+
+def test_a_refused_link_says_that_it_waits_for_the_person() -> None:
+    fake = a_fake()
+
+    async def script(p: Pilot) -> None:
+        for detail in ("the certificate is another one", ""):
+            fake.connects(ConnectionState.REFUSED, detail)
+            await p.until(lambda d=detail: d in p.lines()[0])  # type: ignore[misc]
+            assert "refused, not tried again by itself: /reconnect tries again" in p.lines()[0]
+            await p.shows("Nothing is tried by itself: /reconnect tries again.")
+
+    play(fake, script, columns=130)
