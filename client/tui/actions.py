@@ -195,6 +195,13 @@ class Actions:
         if number:
             screen.messenger.verify(user, number)
             screen.state.forget_contacts()
+            shown_pane = screen.state.pane
+            if (
+                shown_pane is not None
+                and shown_pane.contact
+                and shown_pane.contact.username == user
+            ):
+                screen.close_pane()
             screen.say(f"{user} is verified: the number is the same on both sides.")
             return
         contact = screen.messenger.contact(user)
@@ -221,6 +228,19 @@ class Actions:
             screen.say(f"{user} is verified.")
 
         screen.ask(f"Does {user} read the very same number? y marks {user} verified, n not", agreed)
+
+    def renew_pane(self) -> None:
+        """Show what a pane is about as it is by now. A question about what was there is over."""
+        screen, pane = self._screen, self._screen.state.pane
+        if pane is None or pane.contact is None or pane.renew is None:
+            return
+        contact = screen.state.contact(pane.contact.username)
+        if contact == pane.contact:
+            return
+        if screen.state.question is not None:
+            screen.answer(False)
+            screen.say(f"What is known of {contact.username} changed. Look again before you agree.")
+        screen.show(pane.renew(contact))
 
     def _with_key(self, user: str, then: Callable[[ContactInfo], None]) -> None:
         """Use what the vault knows of a person, else ask the relay."""

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, tzinfo
+from functools import partial
 from typing import Final
 
 from saltline.client.model import ContactInfo, Delivery, Line, Messenger, Trust
@@ -181,7 +182,10 @@ def fingerprint_pane(contact: ContactInfo, *, own: bool) -> Pane:
         text = "/qr shows it as a QR code. For comparing with one person: /verify NAME."
     else:
         text = f"[{TRUST_WORDS[contact.trust]}]  devices: {contact.devices}. /verify {name}"
-    return Pane(f"{whose} fingerprint", [*rows, PaneRow(""), PaneRow(text)])
+    pane = Pane(f"{whose} fingerprint", [*rows, PaneRow(""), PaneRow(text)])
+    if not own:
+        pane.contact, pane.renew = contact, partial(fingerprint_pane, own=False)
+    return pane
 
 
 def verification_pane(contact: ContactInfo, own: str) -> Pane:
@@ -207,7 +211,7 @@ def verification_pane(contact: ContactInfo, own: str) -> Pane:
             "aloud. Never compare it in the chat itself: whoever sits in the middle would answer."
         ),
     ]
-    return Pane(f"Verify {name}", rows)
+    return Pane(f"Verify {name}", rows, contact=contact, renew=partial(verification_pane, own=own))
 
 
 def contacts_pane(contacts: Iterable[ContactInfo]) -> Pane:

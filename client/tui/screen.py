@@ -299,6 +299,8 @@ class Screen:
         link = changes.connection
         if link is not None and link.state is ConnectionState.REFUSED:
             self.say(refused_words(link.detail), Level.ERROR)
+        if changes.conversations:
+            self._actions.renew_pane()
         if self.state.current in changes.added:
             self.timeline.grew()
         if changes.changed_many:

@@ -73,6 +73,8 @@ class Pane:
     rows: list[PaneRow]
     top: int = 0
     room: int = 1  # rows that the last frame had for it
+    contact: ContactInfo | None = field(default=None, repr=False)  # whom it is about
+    renew: Callable[[ContactInfo], "Pane"] | None = None  # the same when that changed
 
 
 @dataclass(frozen=True, slots=True)

@@ -176,3 +176,33 @@ def test_a_refused_link_says_that_it_waits_for_the_person() -> None:
             await p.shows("Nothing is tried by itself: /reconnect tries again.")
 
     play(fake, script, columns=130)
+
+
+def test_words_about_a_changed_key_go_when_somebody_decided() -> None:
+    fake = a_fake()
+
+    async def script(p: Pilot) -> None:
+        p.enter("/verify dave")
+        await p.shows("dave's key changed. Nothing has been sent since.", "Does dave read")
+        p.type("n")
+        await p.hides("Does dave read")
+        p.enter(f"/trust dave {number_of('dave')}")
+        await p.shows("taken as first seen", "Safety number of ada and dave")
+        await p.hides("dave's key changed")
+        p.enter(f"/verify dave {number_of('dave')}")
+        await p.shows("dave is verified", "= dave")
+        await p.hides("Safety number of ada and dave")
+
+    play(fake, script)
+
+
+def test_the_number_to_compare_is_the_one_of_the_key_that_is_known_now() -> None:
+    fake = a_fake()
+
+    async def script(p: Pilot) -> None:
+        p.enter("/verify carol")
+        await p.shows("Does carol read")
+        fake.meets("carol", Trust.CHANGED)
+        await p.shows("carol's key changed. Nothing has been sent since.")
+
+    play(fake, script)
