@@ -31,8 +31,7 @@ class Busy(Refused):
     def __init__(self, folder: Path, pid: int | None) -> None:
         owner = "another saltline" if pid is None else f"another saltline (process {pid})"
         super().__init__(
-            f"The profile {folder} is in use by {owner}. Nothing was changed; close it first.",
-            ExitCode.TIMED_OUT,
+            f"The profile {folder} is in use by {owner}. Nothing was changed; close it first."
         )
         self.pid = pid
 

@@ -1,10 +1,15 @@
 """The screen, by its command: on a terminal, from the first run to other commands beside it."""
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from saltline.client import fullscreen
+from saltline.client.headless import Options
+from saltline.client.model import ExitCode, Refused
+from saltline.client.profile import Profile
 from tests.client.programs import House, Shell, Terminal, owner_serves, wait_until
 
 
@@ -43,6 +48,24 @@ def test_other_commands_work_beside_the_screen(house: House, saltline: Shell) ->
         "to a script"
     ]
     assert not owner_serves(ann)
+
+
+def test_a_second_screen_on_a_profile_is_a_state_that_one_can_correct(
+    house: House, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ann = house.user("ann3")
+    monkeypatch.setattr(fullscreen, "_PATIENCE_S", 0.0)
+    for stream in (sys.stdin, sys.stdout):
+        monkeypatch.setattr(stream, "isatty", lambda: True)
+    profile = Profile(ann)
+    profile.acquire()
+    try:
+        with pytest.raises(Refused, match="is in use by another saltline") as refused:
+            fullscreen.run(Options(ann))
+    finally:
+        profile.release()
+
+    assert refused.value.code is ExitCode.USAGE
 
 
 def test_the_first_run_leads_to_an_account(house: House, saltline: Shell, tmp_path: Path) -> None:

@@ -105,7 +105,7 @@ def test_the_lock_ends_with_a_killed_process(profile: Profile) -> None:
             profile.acquire()
         owner.kill()
 
-    assert busy.value.code is ExitCode.TIMED_OUT
+    assert busy.value.code is ExitCode.USAGE
     profile.acquire()
     assert profile.owned
     profile.release()
