@@ -20,6 +20,7 @@ from saltline.protocol.names import BadName, check_user
 ANSWER_S: Final = 45.0
 # Prekeys published and the lobby joined: before that, nobody can write to the new account.
 _READY_S: Final = 20.0
+_PASSPHRASE_SHORT: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +121,15 @@ def _new_key(profile: Profile, choice: KeyChoice) -> bytes:
     if choice.no_passphrase:
         return profile.create_key(None)
     if choice.passphrase_file is not None:
-        return profile.create_key(passphrase_from(choice.passphrase_file))
-    return profile.create_key(ask_new_passphrase())
+        passphrase = passphrase_from(choice.passphrase_file)
+    else:
+        passphrase = ask_new_passphrase()
+    if len(passphrase) < _PASSPHRASE_SHORT:
+        say(
+            f"The passphrase has fewer than {_PASSPHRASE_SHORT} characters: who copies this profile"
+            " can guess it. Several words are better; only a new profile can have another one."
+        )
+    return profile.create_key(passphrase)
 
 
 def _known_key(profile: Profile, choice: KeyChoice) -> bytes:

@@ -169,6 +169,7 @@ def test_a_passphrase_file_opens_what_it_closed(
     shut = saltline(None, "--profile", str(profile), "--passphrase-file", str(wrong), "whoami")
 
     assert (made.code, opened.code, shut.code) == (0, 0, 1)
+    assert "fewer than" not in made.err
     assert shut.out == ""
     assert shut.err == (
         f"saltline: The passphrase in {wrong} does not open this vault. Nothing was changed.\n"
@@ -214,19 +215,20 @@ def test_a_passphrase_is_asked_for_three_times_in_all(
 
     monkeypatch.setattr("saltline.crypto.passphrase.derive_key", derive_quickly)
     file = house.folder / "right15"
-    file.write_text("correct horse\n")
+    file.write_text("horse!\n")
     file.chmod(0o600)
     profile = house.folder / "ann15"
-    saltline(profile, *registration(house, "ann15", "--passphrase-file", str(file)))
+    made = saltline(profile, *registration(house, "ann15", "--passphrase-file", str(file)))
+    assert "has fewer than 8 characters: who copies this profile can guess it" in made.err
     monkeypatch.setattr("saltline.client.terminal.has_terminal", lambda: True)
-    typed = iter(["", "wrong", "correct horse", "wrong", "wrong", "wrong", "correct horse"])
+    typed = iter(["", "wrong", "horse!", "wrong", "wrong", "wrong", "horse!"])
     monkeypatch.setattr("getpass.getpass", lambda question: next(typed))
 
     opened = saltline(profile, "whoami")
     shut = saltline(profile, "whoami")
 
     assert (opened.code, opened.err.count("Try again.")) == (0, 2)
-    assert (shut.code, shut.out, next(typed)) == (1, "", "correct horse")
+    assert (shut.code, shut.out, next(typed)) == (1, "", "horse!")
     assert shut.err.endswith("vault, 3 times in a row. Nothing was changed.\n")
     assert "key file" not in opened.err + shut.err
 
