@@ -199,7 +199,7 @@ def send(session: Session, conversation: str, text: str, wait: Delivery) -> None
     shown = queued.record
     try:
         if wait > Delivery.QUEUED:
-            for reply in session.stream(requests.Await(queued.row, int(wait), session.left_s)):
+            for reply in session.stream(requests.Await(queued.row, int(wait), session.timeout_s)):
                 shown = reply.record
     except Exception:
         raise

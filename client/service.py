@@ -300,7 +300,7 @@ class Service:
         goal = "on the relay" if wanted is Delivery.RELAYED else wanted.name.lower()
         because = f" ({reason.rstrip('.')})" if reason else ""
         return Refused(
-            f"Not {goal} within {round(timeout_s, 1):g} s{because}. {safe}",
+            f"Not {goal} within {round(timeout_s, 2):g} s{because}. {safe}",
             ExitCode.LIMITED if code is ExitCode.LIMITED else ExitCode.TIMED_OUT,
         )
 

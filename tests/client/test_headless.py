@@ -237,13 +237,15 @@ def test_both_sides_see_one_number_and_only_that_verifies(house: House, saltline
     (of_ben,) = saltline(ann, "verify", "ben13", "--json").records
     (of_ann,) = saltline(ben, "verify", "@ann13", "--json").records
     number = of_ben["safety_number"]
+    short = saltline(ann, "verify", "ben13", "12345")
     wrong = saltline(ann, "verify", "ben13", *["00000"] * 12)
     right = saltline(ann, "verify", "ben13", *number.split(), "--json")
 
     assert number == of_ann["safety_number"]
     assert re.fullmatch(r"(\d{5} ){11}\d{5}", number)
     assert of_ben["trust"] == "first seen"
-    assert (wrong.code, right.code) == (4, 0)
+    assert (short.code, wrong.code, right.code) == (1, 4, 0)
+    assert "has 60 digits" in short.err and "Nothing was marked." in short.err
     assert "compare all 60 digits again" in wrong.err
     assert right.records[0]["trust"] == "verified"
 
@@ -278,9 +280,10 @@ def test_trust_refuses_where_nothing_changed(house: House, saltline: Shell) -> N
 def test_with_the_relay_down_a_text_is_safe_and_leaves_later(house: House, saltline: Shell) -> None:
     ann, ben = house.user("ann16"), house.user("ben16")
     with house.closed():
-        sent = saltline(ann, "send", "ben16", "-m", "later", "--timeout", "0.3", "--json")
+        sent = saltline(ann, "send", "ben16", "-m", "later", "--timeout", "0.34", "--json")
 
     assert (sent.code, sent.records[0]["delivery"]) == (7, "queued")
+    assert "Not on the relay within 0.34 s (" in sent.err  # what was asked, not what was left
     assert "It is queued on this disk and leaves by itself later." in sent.err
     assert saltline(ann, "recv").code == 0
     assert bodies(saltline(ben, "recv", "--json")) == ["later"]
