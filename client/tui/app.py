@@ -272,8 +272,10 @@ class Terminal:
     def toggle_sidebar(self) -> None:
         """F4: the other way than it is now."""
         state = self.screen.state
-        wanted = state.sidebar_wanted
-        state.sidebar_wanted = not (sidebar_width(self.columns()) if wanted is None else wanted)
+        if sidebar_width(self.columns()):
+            state.sidebar_wanted = not state.sidebar_wanted
+        else:
+            state.list_over = not state.list_over
 
     def open_mini(self, kind: str) -> None:
         """Ask for a search or a conversation, in a row that leaves the draft alone."""

@@ -141,13 +141,11 @@ class Views:
 
     def sidebar_columns(self) -> int:
         """The sidebar's width beside the timeline; 0 without one."""
-        if self.state.sidebar_wanted is False:
-            return 0
-        return sidebar_width(self.terminal.columns())
+        return sidebar_width(self.terminal.columns()) if self.state.sidebar_wanted else 0
 
     def list_over_timeline(self) -> bool:
         """Whether F4 put the list where a narrow screen has the timeline."""
-        return self.state.sidebar_wanted is True and not sidebar_width(self.terminal.columns())
+        return self.state.list_over and not sidebar_width(self.terminal.columns())
 
 
 def make_layout(views: Views) -> Layout:

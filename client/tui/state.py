@@ -161,7 +161,8 @@ class ViewState:
         self.pane: Pane | None = None
         self.question: Question | None = None
         self.hits: Hits | None = None
-        self.sidebar_wanted: bool | None = None  # None: as the width allows
+        self.sidebar_wanted = True  # where there is room for it
+        self.list_over = False  # F4 put the list over the timeline, where there is none
         self.mouse = False
         self.reading = False  # the end of the current conversation is on screen
         self.retry_at: float | None = None  # monotonic seconds

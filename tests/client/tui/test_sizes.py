@@ -67,6 +67,29 @@ def test_a_slim_screen_has_the_unread_in_its_bar_and_the_list_behind_f4() -> Non
     play(busy(), script, columns=50, rows=20)
 
 
+def test_the_list_of_a_slim_screen_says_nothing_about_the_sidebar_of_a_wide_one() -> None:
+    async def script(p: Pilot) -> None:
+        await p.shows("line 59.")
+        p.press("f4")
+        await p.shows("DIRECT")
+        p.press("f4")
+        await p.shows("line 59.")
+        p.resize(120, 30)
+        await p.shows("DIRECT", "line 59.")
+        p.press("f4")
+        await p.hides("DIRECT")
+        p.resize(41, 20)
+        p.press("f4")
+        await p.shows("DIRECT")
+        p.press("f4")
+        await p.shows("line 59.")
+        p.resize(120, 30)
+        await p.shows("line 59.")
+        assert "DIRECT" not in p.text()
+
+    play(busy(), script, columns=41, rows=20)
+
+
 @pytest.mark.parametrize(("columns", "rows"), [(30, 10), (39, 40), (120, 7), (10, 3)])
 def test_a_tiny_screen_says_that_it_is_one(columns: int, rows: int) -> None:
     async def script(p: Pilot) -> None:
