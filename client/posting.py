@@ -70,6 +70,7 @@ class Posting:
     def queue_text(self, room: str, text: str) -> int:
         """A new line at the end of a room; returns its row. Raises Refused."""
         checked_room(room)
+        self._ctx.check_not_ended()
         data = encode_text(text)
         ctx = self._ctx
         message_id = ctx.random(MESSAGE_ID_BYTES)
@@ -179,10 +180,9 @@ class Posting:
     ) -> RoomStatement:
         """What to sign; raises the room's own time so that entries are in order."""
         ctx = self._ctx
-        state = ctx.rooms.state(room) or RoomState(room, 0, EMPTY_HISTORY, 0)
+        state = ctx.rooms.state(room) or RoomState(room, 0, b"", 0)
         time_ms = max(ctx.now_ms, state.own_time_ms + 1)
-        if ctx.rooms.state(room) is not None:
-            ctx.rooms.save(RoomState(room, state.last, state.hash, time_ms))
+        ctx.rooms.save(replace(state, own_time_ms=time_ms))
         identity = ctx.me.identity
         # Of a split room we claim nothing: the relay may hold less than we have seen.
         claims = bool(state.hash) and not self._rooms.is_split(room)
