@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 # As a shell reports a program that a signal ended.
 _INTERRUPTED = 128 + signal.SIGINT
 _USAGE = 1
+_ASK = "\0"  # what no argument can be
 
 _EPILOG = """\b
 Exit status: 0 done, 1 usage, 2 internal error, 3 relay unreachable or its certificate does not
@@ -98,7 +99,17 @@ def cli(ctx: click.Context, profile: Path | None, passphrase_file: Path | None) 
 @click.option("--user", required=True, metavar="NAME", help="The new account's name.")
 @click.option("--pin", metavar="sha256:HEX", help="The fingerprint of the relay's key.")
 @click.option("--ca", metavar="FILE", help="Certificates of the authorities to trust.")
-@click.option("--invite", default="", metavar="CODE", help="Where the relay asks for one.")
+@click.option(
+    "--invite",
+    default="",
+    is_flag=False,
+    flag_value=_ASK,
+    metavar="[CODE]",
+    help="An invite or reset code; without CODE, it is asked for.",
+)
+@click.option(
+    "--invite-file", metavar="FILE", help="The code is its first line; -: standard input."
+)
 @click.option("--passphrase-file", type=_FILE, metavar="FILE", help="Its first line.")
 @click.option("--no-passphrase", is_flag=True, help="Keep the key in a file instead.")
 @json_option
@@ -109,6 +120,7 @@ def register(
     pin: str | None,
     ca: str | None,
     invite: str,
+    invite_file: str | None,
     passphrase_file: Path | None,
     no_passphrase: bool,
     as_json: bool,
@@ -120,14 +132,22 @@ def register(
     from saltline.client.certificates import read_target
     from saltline.client.registration import KeyChoice, Wish
     from saltline.client.registration import register as make_account
+    from saltline.client.terminal import ask_invite, invite_from
 
     options = _options()
     passphrase_file = passphrase_file or options.passphrase_file
     if no_passphrase and passphrase_file:
         raise click.UsageError("Either --passphrase-file or --no-passphrase, not both.")
+    if invite and invite_file is not None:
+        raise click.UsageError("Either --invite or --invite-file, not both.")
+    target = read_target(relay, pin, ca)
+    if invite_file is not None:
+        invite = invite_from(invite_file)
+    elif invite == _ASK:
+        invite = ask_invite()
     make_account(
         options.folder,
-        Wish(user, read_target(relay, pin, ca), invite),
+        Wish(user, target, invite),
         KeyChoice(passphrase_file, no_passphrase),
         as_json=as_json,
     )

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -14,7 +14,14 @@ from saltline.client.messenger import Client, target_of
 from saltline.client.model import ExitCode, Refused
 from saltline.client.output import Output, say
 from saltline.client.profile import KeyKind, Profile, harden_process
-from saltline.client.terminal import ask_key, ask_new_passphrase, passphrase_from
+from saltline.client.terminal import (
+    ask_invite,
+    ask_key,
+    ask_new_passphrase,
+    has_terminal,
+    passphrase_from,
+)
+from saltline.protocol.errors import ErrorCode
 from saltline.protocol.names import BadName, check_user
 
 ANSWER_S: Final = 45.0
@@ -56,7 +63,7 @@ def register(folder: Path, wish: Wish, choice: KeyChoice, *, as_json: bool) -> N
         say(f"Registering {wish.username} at {wish.target.address} …")
         with Client.open(profile, key) as client:
             try:
-                finish_registration(client, wish)
+                _finish_asking(client, wish)
             except BaseException:
                 is_new = is_new and not _has_keys(client)
                 raise
@@ -68,6 +75,17 @@ def register(folder: Path, wish: Wish, choice: KeyChoice, *, as_json: bool) -> N
             profile.discard_set_up()
         profile.release()
     say("Compare safety numbers with the people you write to: saltline verify USER")
+
+
+def _finish_asking(client: Client, wish: Wish) -> None:
+    """The same; where the relay wants an invite and none was given, a terminal is asked."""
+    try:
+        finish_registration(client, wish)
+    except Refused as refused:
+        needed = refused.relay_code == ErrorCode.INVITE_NEEDED and not wish.invite
+        if not (needed and has_terminal()):
+            raise
+        finish_registration(client, replace(wish, invite=ask_invite()))
 
 
 def finish_registration(client: Client, wish: Wish) -> None:

@@ -12,6 +12,7 @@ from saltline.client.profile import KeyKind, Profile, read_passphrase_file
 from saltline.client.vault.database import Vault, WrongKey
 
 _TRIES: Final = 3
+_CODE_MAX_BYTES: Final = 1024
 
 
 def has_terminal() -> bool:
@@ -94,11 +95,42 @@ def ask_new_passphrase() -> str:
     return passphrase
 
 
+def ask_invite() -> str:
+    """An invite or reset code, typed or pasted unseen. Raises Refused."""
+    if not has_terminal():
+        raise Refused(
+            "There is no terminal to ask for the code: give --invite-file FILE."
+            " Nothing was changed."
+        )
+    code = _ask("Invite code, from the relay's admin: ").strip()
+    if not code:
+        raise Refused("No code was typed. Nothing was changed.")
+    return code
+
+
+def invite_from(file: str) -> str:
+    """The code in a file's first line; `-` is standard input. Raises Refused."""
+    try:
+        if file == "-":
+            data = b"" if sys.stdin is None else sys.stdin.buffer.readline(_CODE_MAX_BYTES)
+        else:
+            with open(file, "rb") as opened:
+                data = opened.readline(_CODE_MAX_BYTES)
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise Refused(f"Cannot read the code in {file}: {reason}. Nothing was changed.") from None
+    code = data.decode("utf-8", "replace").strip()
+    if not code:
+        where = "standard input" if file == "-" else file
+        raise Refused(f"The first line of {where} is empty; the code stands there.")
+    return code
+
+
 def _ask(question: str) -> str:
     try:
         return getpass.getpass(question)
     except EOFError:
-        raise Refused("No passphrase was typed. Nothing was changed.") from None
+        raise Refused("Nothing was typed. Nothing was changed.") from None
 
 
 def confirm(question: str) -> bool:

@@ -9,7 +9,7 @@ import pytest
 from saltline.server.admin import ask
 from saltline.server.administration import Code, CreateInvite, RemoveUser, ResetUser
 from saltline.server.settings import Registration, Settings
-from tests.client.programs import House, Process, Ran, Shell, owner_serves, wait_until
+from tests.client.programs import House, Process, Ran, Shell, Terminal, owner_serves, wait_until
 
 SETTINGS = Settings(
     registration=Registration.INVITE,
@@ -63,6 +63,50 @@ def test_a_relay_by_invitation_asks_for_a_code_that_is_good_once(
     assert "by invitation" in without.err
     for refused in (without, wrong, again):
         assert "Internal" not in refused.err
+
+
+def test_a_code_need_not_be_an_argument(
+    house: House, saltline: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def command(name: str, *more: str) -> list[str]:
+        where = ["--relay", str(house.address), "--pin", house.pin, "--user", name]
+        return ["register", *where, "--no-passphrase", *more]
+
+    file = tmp_path / "code"
+    file.write_text(code_for(house) + "\n")
+    empty = tmp_path / "empty"
+    empty.touch()
+    piped = code_for(house).encode() + b"\nmore"
+    from_file = saltline(tmp_path / "a", *command("ann6", "--invite-file", str(file)))
+    from_pipe = saltline(tmp_path / "b", *command("ann7", "--invite-file", "-"), stdin=piped)
+    none = saltline(tmp_path / "c", *command("ann8", "--invite-file", str(empty)))
+    lost = saltline(tmp_path / "c", *command("ann8", "--invite-file", str(tmp_path / "lost")))
+    both = saltline(tmp_path / "c", *command("ann8", "--invite", "x", "--invite-file", "-"))
+    monkeypatch.setattr("saltline.client.terminal.has_terminal", lambda: False)
+    unasked = saltline(tmp_path / "c", *command("ann8", "--invite"))
+
+    assert (from_file.code, from_pipe.code) == (0, 0)
+    assert [each.code for each in (none, lost, both, unasked)] == [1, 1, 1, 1]
+    assert "the code stands there" in none.err and "Cannot read the code" in lost.err
+    assert "not both" in both.err and "--invite-file FILE" in unasked.err
+    assert not (tmp_path / "c").exists()
+
+
+@pytest.mark.parametrize("option", [[], ["--invite"]])
+def test_on_a_terminal_the_code_is_asked_for(
+    house: House, saltline: Shell, tmp_path: Path, option: list[str]
+) -> None:
+    where = ["--relay", str(house.address), "--pin", house.pin, "--no-passphrase"]
+    code = code_for(house)
+    terminal = Terminal(tmp_path / "a", "register", *where, "--user", f"ann9{len(option)}", *option)
+    try:
+        terminal.expect("Invite code, from the relay's admin: ")
+        terminal.type(code + "\n")
+        assert terminal.end() == 0
+    finally:
+        terminal.kill()
+
+    assert "fingerprint" in terminal.shown and code not in terminal.shown
 
 
 def test_a_changed_key_stops_sending_until_the_person_decides(
