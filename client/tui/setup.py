@@ -3,6 +3,8 @@
 Linear prompts, not screens: they work everywhere, can be read aloud, and stay in the scrollback.
 """
 
+import hmac
+import re
 import textwrap
 from collections.abc import Callable
 from contextlib import suppress
@@ -21,8 +23,12 @@ from saltline.client.tui.wrap import shown
 from saltline.protocol.names import BadName, check_user, is_reserved, parse_relay_address
 
 COLUMNS_MAX: Final = 76
+PASSPHRASE_SHORT: Final = 8  # characters; shorter ones are asked about
 REFUSAL: Final = "no passphrase"
 TRIES: Final = 100  # an input that answers the same for ever ends, too
+
+
+_PIN: Final = re.compile(r"(?:sha256:)?([0-9a-f]{64})")
 
 
 class _Stopped(Exception):
@@ -32,12 +38,18 @@ class _Stopped(Exception):
 def run_setup(
     steps: SetupSteps, *, source: Input | None = None, output: Output | None = None
 ) -> bool:
-    """Walk through the first run. True: registered, the screen may open. False: the person left."""
+    """Walk through the first run. True: registered, the screen may open. False: the person left.
+
+    Ctrl-C goes on as KeyboardInterrupt after a sentence: the exit status says so.
+    """
     with create_app_session(source, output):
         dialogue = _Dialogue(steps)
         try:
             dialogue.run()
-        except (_Stopped, KeyboardInterrupt, EOFError):
+        except KeyboardInterrupt:
+            dialogue.tell(dialogue.outcome())
+            raise
+        except (_Stopped, EOFError):
             dialogue.tell(dialogue.outcome())
             return False
     return True
@@ -126,10 +138,19 @@ class _Dialogue:
                 if self._refused_passphrase():
                     return None
                 continue
+            if len(first) < PASSPHRASE_SHORT and not self._keeps_short():
+                continue
             if self._ask("The same again: ", hidden=True) == first:
                 return first
             self._wrong(Refused("The two differ. Nothing was saved."))
         raise _Stopped
+
+    def _keeps_short(self) -> bool:
+        self.tell(
+            f"Shorter than {PASSPHRASE_SHORT} characters: whoever copies this disk could find it "
+            "by trying. Four words that nobody else would put together are better."
+        )
+        return self._yes("Use it all the same? (yes/no) ")
 
     def _refused_passphrase(self) -> bool:
         self.tell(
@@ -153,14 +174,31 @@ class _Dialogue:
             self.tell(f"The key of {relay.address} has the fingerprint")
             for row in grouped(relay.pin.removeprefix("sha256:")):
                 self._write(f"    {row}")
+            self.tell("or, as the relay prints it when it starts,")
+            self._write(f"  {shown(relay.pin, newlines=False)}")
             self.tell(
-                "Compare it with what the relay's admin told you: the relay prints it as "
-                "sha256:... when it starts. If it differs, somebody may be between you."
+                "Compare it with what the relay's admin told you. If it differs, somebody may be "
+                "between you."
             )
-            if self._yes("Is it the same? (yes/no) "):
+            if self._is_same_key(relay):
                 return relay
-            self.tell("Then nothing is registered there. Which relay did you mean?")
+            self.tell("Nothing is registered there. Which relay did you mean?")
             relay = self._ask_relay()
+        raise _Stopped
+
+    def _is_same_key(self, relay: RelaySeen) -> bool:
+        for _ in range(TRIES):
+            answer = self._ask("Is it the same? (yes, no, or paste the admin's) ").strip().lower()
+            if answer in ("yes", "no"):
+                return answer == "yes"
+            found = _PIN.fullmatch(answer)
+            if found is None:
+                self.tell("Please type yes or no, in full, or paste sha256: and all 64 digits.")
+            elif hmac.compare_digest(f"sha256:{found[1]}", relay.pin):
+                return True
+            else:
+                self._wrong(Refused(f"That is not the key that {relay.address} shows."))
+                return False
         raise _Stopped
 
     def _register(self, relay: RelaySeen) -> ContactInfo:
@@ -190,7 +228,11 @@ class _Dialogue:
 
     def _show_identity(self, own: ContactInfo) -> None:
         self._title(f"You are {own.username}")
-        self.tell("Registered. Your fingerprint, which friends compare with /verify:")
+        self.tell(
+            "Registered. Friends find you by your name. To make sure that nobody sits between you, "
+            "/verify NAME shows 60 digits that belong to the two of you: compare them in person. "
+            "The fingerprint of your own key, which is public:"
+        )
         for row in grouped(own.fingerprint):
             self._write(f"    {row}")
         unicode = "utf" in self._output.encoding().lower()

@@ -48,11 +48,14 @@ class FakeSteps:
 
 
 def walk(steps: FakeSteps, *answers: str) -> tuple[bool, str]:
-    """Answer the questions in order; returns the outcome and everything that was printed."""
+    """Answer the questions in order; returns whether it came to its end, and what was printed."""
     pilot = Pilot(FakeMessenger(), 100, 100)
     with create_pipe_input() as pipe:
         pipe.send_text("".join(answers))
-        finished = run_setup(steps, source=pipe, output=pilot.output)
+        try:
+            finished = run_setup(steps, source=pipe, output=pilot.output)
+        except KeyboardInterrupt:
+            finished = False
     return finished, pilot.words_printed()
 
 
@@ -89,11 +92,11 @@ def test_from_nothing_to_an_account() -> None:
 def test_nothing_is_registered_before_the_certificate_is_confirmed() -> None:
     steps = FakeSteps()
     finished, printed = walk(
-        steps, "relay.example\r", "ada\r", "pass\r", "pass\r", "maybe\r", "no\r", "\x03"
+        steps, "relay.example\r", "ada\r", "passphrase\r", "passphrase\r", "maybe\r", "no\r", "\x03"
     )
     assert not finished
     assert "Please type yes or no" in printed
-    assert "Then nothing is registered there." in printed
+    assert "Nothing is registered there." in printed
     assert printed.rstrip().endswith("Set-up stopped. Nothing was registered.")
     assert not [each for each in steps.done if each[0] == "register"]
 
@@ -102,7 +105,7 @@ def test_a_relay_that_is_vouched_for_needs_no_comparison() -> None:
     steps = FakeSteps()
     steps.vouched = "the pin that was given"
     steps.suggested = "relay.example:7443"
-    finished, printed = walk(steps, "\r", "ada\r", "pass\r", "pass\r", "\r")
+    finished, printed = walk(steps, "\r", "ada\r", "passphrase\r", "passphrase\r", "\r")
     assert finished
     assert "vouched for by the pin that was given" in printed
 
@@ -116,8 +119,8 @@ def test_a_relay_that_cannot_be_reached_is_asked_for_again() -> None:
         "\x15down.example\r",
         "\x15up.example:9000\r",
         "ada\r",
-        "pass\r",
-        "pass\r",
+        "passphrase\r",
+        "passphrase\r",
         "yes\r",
         "\r",
     )
@@ -130,7 +133,15 @@ def test_a_relay_that_cannot_be_reached_is_asked_for_again() -> None:
 def test_names_that_cannot_be_are_refused_before_the_relay_is_asked() -> None:
     steps = FakeSteps()
     _, printed = walk(
-        steps, "r.example\r", "a b\r", "admin\r", "4da\r", "p\r", "p\r", "yes\r", "\r"
+        steps,
+        "r.example\r",
+        "a b\r",
+        "admin\r",
+        "4da\r",
+        "passphrase\r",
+        "passphrase\r",
+        "yes\r",
+        "\r",
     )
     assert "! A user name has 2 to 32 characters" in printed
     assert "! admin is, or looks like, a name that nobody can have." in printed
@@ -173,7 +184,7 @@ def test_a_refused_registration_goes_back_to_what_can_be_mended(
     steps = FakeSteps()
     steps.refusals["register"] = [refusal]
     finished, printed = walk(
-        steps, "r.example\r", "ada\r", "pass\r", "pass\r", "yes\r", *answers, "\r"
+        steps, "r.example\r", "ada\r", "passphrase\r", "passphrase\r", "yes\r", *answers, "\r"
     )
     assert finished
     assert f"! {refusal.sentence}" in printed
@@ -184,11 +195,22 @@ def test_a_refused_registration_goes_back_to_what_can_be_mended(
 def test_two_passphrases_that_differ_are_asked_for_again() -> None:
     steps = FakeSteps()
     finished, printed = walk(
-        steps, "r.example\r", "ada\r", "one\r", "two\r", "three\r", "three\r", "yes\r", "\r"
+        steps,
+        "r.example\r",
+        "ada\r",
+        "first one\r",
+        "the second\r",
+        "the third\r",
+        "the third\r",
+        "yes\r",
+        "\r",
     )
     assert finished
     assert "! The two differ. Nothing was saved." in printed
-    assert ("passphrase", "three") in steps.done and ("passphrase", "one") not in steps.done
+    assert ("passphrase", "the third") in steps.done and (
+        "passphrase",
+        "first one",
+    ) not in steps.done
 
 
 def test_no_passphrase_has_to_be_said_in_so_many_words() -> None:
@@ -204,7 +226,9 @@ def test_no_passphrase_has_to_be_said_in_so_many_words() -> None:
 def test_leaving_while_the_relay_is_asked_does_not_promise_what_it_cannot() -> None:
     steps = FakeSteps()
     steps.refusals["register"] = [StepRefused("No answer.", Step.AGAIN)]
-    finished, printed = walk(steps, "r.example\r", "ada\r", "pass\r", "pass\r", "yes\r", "\x03")
+    finished, printed = walk(
+        steps, "r.example\r", "ada\r", "passphrase\r", "passphrase\r", "yes\r", "\x03"
+    )
     assert not finished
     assert "Start Saltline again to go on." in printed
 
@@ -215,8 +239,89 @@ def test_what_a_relay_says_is_only_printed() -> None:
     steps.refusals["register"] = [StepRefused("no\x9b2J\x1b[31m", Step.AGAIN)]
     pilot = Pilot(FakeMessenger(), 80, 24)
     with create_pipe_input() as pipe:
-        pipe.send_text("r.example\rada\rpass\rpass\r\r\r")
+        pipe.send_text("r.example\rada\rpassphrase\rpassphrase\r\r\r")
         assert run_setup(steps, source=pipe, output=pilot.output)
     raw = pilot.raw()
     assert "\x9b" not in raw and "\u202e" not in raw and "\x1b]0;" not in raw
     assert "<U+009B>" in raw
+
+
+# --- Comparing the relay's key --------------------------------------------------------------------
+
+
+def test_the_relays_key_is_shown_as_the_relay_prints_it() -> None:
+    _, printed = walk(
+        FakeSteps(), "r.example\r", "ada\r", "passphrase\r", "passphrase\r", "yes\r", "\r"
+    )
+    assert f" {PIN} " in printed
+
+
+@pytest.mark.parametrize("answer", [PIN, f"  {PIN} ", PIN.upper(), PIN.removeprefix("sha256:")])
+def test_the_pin_itself_is_an_answer(answer: str) -> None:
+    steps = FakeSteps()
+    finished, _ = walk(
+        steps, "r.example\r", "ada\r", "passphrase\r", "passphrase\r", f"{answer}\r", "\r"
+    )
+    assert finished
+    assert steps.done[-1] == ("register", "r.example:7443", "ada", "")
+
+
+def test_another_pin_registers_nothing() -> None:
+    steps = FakeSteps()
+    other = "sha256:" + "5f3b" + "5f3a" * 15
+    finished, printed = walk(
+        steps, "r.example\r", "ada\r", "passphrase\r", "passphrase\r", f"{other}\r", "\x03"
+    )
+    assert not finished
+    assert "! That is not the key that r.example:7443 shows" in printed
+    assert "Which relay did you mean?" in printed
+    assert not [each for each in steps.done if each[0] == "register"]
+
+
+@pytest.mark.parametrize("answer", ["sha256:5f3a", "5f3a" * 15, PIN + "0", PIN[:-1] + "é"])
+def test_a_part_of_a_pin_is_no_answer(answer: str) -> None:
+    steps = FakeSteps()
+    finished, printed = walk(
+        steps, "r.example\r", "ada\r", "passphrase\r", "passphrase\r", f"{answer}\r", "\x03"
+    )
+    assert not finished
+    assert "Please type yes or no, in full" in printed
+    assert not [each for each in steps.done if each[0] == "register"]
+
+
+# --- What else a newcomer met ---------------------------------------------------------------------
+
+
+def test_a_short_passphrase_is_asked_about() -> None:
+    steps = FakeSteps()
+    _, printed = walk(
+        steps,
+        "r.example\r",
+        "ada\r",
+        "secret7\r",
+        "no\r",
+        "secret7\r",
+        "yes\r",
+        "secret7\r",
+        "yes\r",
+        "\r",
+    )
+    assert printed.count("Shorter than 8 characters") == 2
+    assert [each for each in steps.done if each[0] == "passphrase"] == [("passphrase", "secret7")]
+
+
+def test_a_fingerprint_is_not_called_what_verify_compares() -> None:
+    _, printed = walk(
+        FakeSteps(), "r.example\r", "ada\r", "passphrase\r", "passphrase\r", "yes\r", "\r"
+    )
+    assert "which friends compare with /verify" not in printed
+    assert "60 digits that belong to the two of you" in printed
+
+
+def test_ctrl_c_reaches_whoever_sets_the_exit_status() -> None:
+    pilot = Pilot(FakeMessenger(), 80, 24)
+    with create_pipe_input() as pipe:
+        pipe.send_text("r.example\r\x03")
+        with pytest.raises(KeyboardInterrupt):
+            run_setup(FakeSteps(), source=pipe, output=pilot.output)
+    assert "Set-up stopped. Nothing was registered." in pilot.words_printed()
