@@ -39,8 +39,9 @@ Shell completion, for instance for bash (or zsh, fish):
 """
 
 
-_FOLDER = click.Path(path_type=Path)
-_FILE = click.Path(path_type=Path)
+# What cannot be read is said by who reads it, in words that name what it is for.
+_FOLDER = click.Path(path_type=Path, readable=False)
+_FILE = click.Path(path_type=Path, readable=False)
 
 
 def _options() -> "Options":

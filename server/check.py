@@ -11,7 +11,7 @@ from saltline.server.config import Config, known_host
 from saltline.server.data_folder import DataFolder
 from saltline.server.errors import UsageError
 from saltline.server.store.interface import StoreUnusable
-from saltline.server.store.sqlite import SqliteStore
+from saltline.server.store.sqlite import RESTORE, SqliteStore
 
 
 def check_relay(config: Config, now: datetime) -> Iterator[str]:
@@ -50,8 +50,8 @@ def _check_data(config: Config) -> str:
         store = SqliteStore(folder.database, relay_id)
         try:
             findings = store.check()
-        except Exception as error:  # SQLite gives up on a page
-            findings = [type(error).__name__]
+        except Exception:  # SQLite gives up on a page
+            findings = ["a page of it cannot be read"]
         finally:
             store.close()
     except StoreUnusable as error:
@@ -60,7 +60,7 @@ def _check_data(config: Config) -> str:
         folder.close()
     if findings:
         raise UsageError(
-            f"The database {folder.database} is damaged: {findings[0]}. Keep a copy of it, then"
-            " restore a backup: what came after that is lost here, and people keep what they sent."
+            f"The database {folder.database} is damaged: {findings[0]}. {RESTORE} What came"
+            " after that backup is lost here, and people keep what they sent."
         )
     return "Database: ok, every page of it."

@@ -32,7 +32,8 @@ _EXPIRY_MIN_S: Final = 60
 _EXPIRY_MAX_S: Final = 366 * 86_400
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-_FILE: Final = click.Path(path_type=Path)
+# What cannot be read is said by who reads it, in words that name what it is for.
+_FILE: Final = click.Path(path_type=Path, readable=False)
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -140,7 +141,7 @@ def invite(
     """Print a new invite code, with which --uses people may open an account."""
     expires_ms = _expiry_ms(expires)
     result = _ask(config_file, data, asks.CreateInvite(uses=uses, expires_ms=expires_ms))
-    _print_code(result, "invite", f"For {uses} account(s)", expires_ms, as_json)
+    _print_code(result, "invite", f"For {_counted(uses, 'account')}", expires_ms, as_json)
 
 
 @cli.command()
@@ -181,7 +182,7 @@ def remove(
     if as_json:
         _print_json("removed", result)
     else:
-        click.echo(f"{result.username} is closed; {result.devices} device(s) ended.")
+        click.echo(f"{result.username} is closed; {_counted(result.devices, 'device')} ended.")
 
 
 @cli.command()
@@ -259,6 +260,10 @@ def _ask(
 
 def _unexpected(result: asks.AdminResult) -> RelayError:
     return RelayError(f"The relay answered something else ({type(result).__name__}).")
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def _user(name: str) -> str:

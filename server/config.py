@@ -150,7 +150,8 @@ def _listen(text: str, where: str) -> RelayAddress:
     try:
         return parse_listen(text)
     except BadName as error:
-        raise UsageError(f"{where} is wrong. {error}") from None
+        reason = str(error).replace("to 65535.", "to 65535, or 0 for any free one.")
+        raise UsageError(f"{where} is wrong. {reason}") from None
 
 
 def _settings(table: "_Table") -> Settings:

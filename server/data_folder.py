@@ -37,6 +37,20 @@ def write_private(path: Path, data: bytes) -> None:
         os.close(folder)
 
 
+def _make(folder: Path) -> None:
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=_FOLDER_MODE, exist_ok=True)
+    except OSError as error:
+        if folder.exists():
+            return  # something else is there, and is refused as that
+        exists = isinstance(error, FileExistsError)
+        reason = f"{folder.parent} is not a folder" if exists else why(error)
+        raise UsageError(
+            f"The data folder {folder} cannot be made: {reason}. Name another one with --data."
+        ) from None
+
+
 def _lock_soon(descriptor: int) -> bool:
     """Lock, or wait a moment for a relay that is going, or an admin's command that looks."""
     give_up_s = monotonic() + _LOCK_WAIT_S
@@ -61,10 +75,9 @@ class DataFolder:
     @classmethod
     def open(cls, path: Path, *, create: bool) -> Self:
         """Make the folder (0700) if need be. Raises UsageError."""
+        if create:
+            _make(path)
         try:
-            if create:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.mkdir(mode=_FOLDER_MODE, exist_ok=True)
             found = path.stat()
         except FileNotFoundError:
             raise UsageError(

@@ -42,6 +42,8 @@ CHECKPOINT_PAGES: Final = 4_000
 _WAL_KEPT_BYTES: Final = 2 * CHECKPOINT_PAGES * PAGE_BYTES
 _CACHE_KIB: Final = 64 * 1024
 
+RESTORE: Final = "Keep a copy of the folder, then restore a backup (docs/relay.md, Backups)."
+
 # After these nobody knows what is on the disk.
 _DISK_FAILED: Final = (
     apsw.IOError,
@@ -222,7 +224,14 @@ class SqliteStore:
                 f"Another relay is using {self._path}. Stop it, or give this one another folder."
             ) from None
         except apsw.NotADBError:
-            raise StoreUnusable(f"{self._path} is not a relay's database.") from None
+            raise StoreUnusable(
+                f"{self._path} is not a relay's database, or is damaged at its beginning. Nothing"
+                f" was changed. If it was one: {RESTORE}"
+            ) from None
+        except apsw.CorruptError:
+            raise StoreUnusable(
+                f"The relay's database {self._path} is damaged. Nothing was changed. {RESTORE}"
+            ) from None
         except (apsw.Error, OSError) as error:
             raise StoreUnusable(
                 f"The relay's database {self._path} cannot be opened: {_name(error)}."
@@ -307,4 +316,6 @@ class SqliteStore:
 
 def _name(error: Exception) -> str:
     """What failed, in a word: an exception's text could hold what people wrote."""
+    if isinstance(error, (apsw.CorruptError, apsw.NotADBError)):
+        return f"its database is damaged. {RESTORE}".rstrip(".")
     return type(error).__name__

@@ -96,7 +96,7 @@ def test_invites_as_json_say_when_they_end(terminal: Terminal) -> None:
 def test_removing_somebody_ends_the_live_connection(relay: Relay, terminal: Terminal) -> None:
     with connect(relay, "ada") as ada:
         ada.register()
-        assert terminal.run("remove", "@ada", "--yes") == "ada is closed; 1 device(s) ended.\n"
+        assert terminal.run("remove", "@ada", "--yes") == "ada is closed; 1 device ended.\n"
         assert ada.expect(Error).code == ErrorCode.REMOVED
         assert ada.is_closed_by_relay()
     (user,) = terminal.rows("users")

@@ -296,7 +296,15 @@ def test_usage_errors_exit_1(terminal: Terminal) -> None:
         (("--cert", "none.pem"), "A certificate and its key go together"),
         (("--cert", "none.pem", "--key", "none.key"), "The certificate none.pem cannot be read:"),
         (("--config", "none.toml"), "The configuration none.toml cannot be read:"),
-        (("--listen", "nowhere:x"), "--listen is wrong. Not a port: 'x'."),
+        (
+            ("--listen", "nowhere:x"),
+            "--listen is wrong. Not a port: 'x'. A port is a number from 1 to 65535, or 0 for any",
+        ),
+        (
+            ("--data", "/dev/null/x"),
+            "The data folder /dev/null/x cannot be made: /dev/null is not a folder.",
+        ),
+        (("--data", "/proc/x"), "The data folder /proc/x cannot be made: "),
         (("--listen", "192.0.2.7:0"), "192.0.2.7 is not an address of this computer."),
     ],
 )
@@ -315,6 +323,18 @@ def test_run_says_what_is_wrong_in_one_sentence(
     assert terminal.errors.startswith(sentence)
     assert len(terminal.errors.splitlines()) == 1
     assert {number: signal.getsignal(number) for number in handlers} == handlers
+
+
+def test_a_key_that_cannot_be_read_is_said_in_words_of_ours(
+    terminal: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chain, key = write_pair(tmp_path, ec.generate_private_key(ec.SECP256R1()))
+    key.unlink()
+    key.mkdir()
+    monkeypatch.setattr("os.access", lambda *_: False)
+    arguments = ("--data", str(tmp_path / "x"), "--cert", str(chain), "--key", str(key))
+    terminal.run("check", *arguments, code=1)
+    assert terminal.errors == f"The key {key} cannot be read: Is a directory.\n"
 
 
 def test_a_fault_of_ours_is_one_line_without_what_it_handled(
@@ -359,7 +379,9 @@ def test_check_looks_at_a_relay_that_ran_and_one_that_runs(
         file.seek(16 * 8192)
         file.write(os.urandom(4 * 8192))
     terminal.run("check", *data, code=1)
-    assert "relay.db" in terminal.errors and len(terminal.errors.splitlines()) == 1
+    assert "relay.db is damaged: " in terminal.errors and len(terminal.errors.splitlines()) == 1
+    assert "restore a backup (docs/relay.md, Backups)" in terminal.errors
+    assert "Error" not in terminal.errors
 
 
 def test_check_names_a_missing_log_key(terminal: Terminal, tmp_path: Path) -> None:

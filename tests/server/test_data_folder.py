@@ -59,8 +59,11 @@ def test_a_start_that_fails_undoes_itself_and_says_why(tmp_path: Path) -> None:
         assert "is in use by another program" in refusal(in_use)
 
     (tmp_path / "file").write_text("x")
-    assert refusal(Config(data=tmp_path / "file")).endswith("File exists.")
-    assert refusal(Config(data=tmp_path / "file" / "below")).endswith("File exists.")
+    assert refusal(Config(data=tmp_path / "file")).endswith(
+        "is not a folder. Name one with --data."
+    )
+    below = refusal(Config(data=tmp_path / "file" / "below"))
+    assert f"below cannot be made: {tmp_path / 'file'} is not a folder." in below
 
     shared = tmp_path / "shared"
     shared.mkdir(mode=0o755)
