@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Final
 
 from saltline.client.model import ContactInfo, Delivery, Refused, Trust
 from saltline.client.tui import panes
-from saltline.client.tui.commands import COMMANDS, nearest
+from saltline.client.tui.commands import COMMANDS, nearest, nothing_sent
 from saltline.client.tui.qr import identity_text, qr_rows
 from saltline.client.tui.sent import sent_notice
 from saltline.client.tui.state import Level, Pane, PaneRow
@@ -57,12 +57,12 @@ class Actions:
         try:
             self.table[name](*arguments)
         except BadName as bad:
-            raise Refused(f"{bad} Nothing was sent.") from None
+            raise Refused(f"{bad}{nothing_sent(name)}") from None
 
     # --- Writing ------------------------------------------------------------------------------
 
     def _msg(self, who: str, text: str) -> None:
-        user = _user(who)
+        user = self._other(who)
         line = self._screen.messenger.send(user, text)
         if f"@{user}" == self._screen.state.current:
             self._screen.timeline.grew()
@@ -72,10 +72,8 @@ class Actions:
             self._screen.shell.redraw()
 
     def _query(self, who: str) -> None:
-        user = _user(who)
+        user = self._other(who)
         screen = self._screen
-        if user == screen.state.status.username:
-            raise Refused("That is you.")
         screen.open(f"@{user}")
         if screen.state.contact(user).trust is Trust.UNKNOWN:
             found = screen.messenger.fetch_contact(user)
@@ -128,7 +126,7 @@ class Actions:
         screen.later(screen.messenger.join(room), joined, f"Joining {room}")
 
     def _leave(self, name: str = "") -> None:
-        room = self._this_room(name, "leaves")
+        room = self._this_room(name, "leave")
         screen = self._screen
 
         def left(_: None) -> None:
@@ -147,7 +145,7 @@ class Actions:
         )
 
     def _who(self, name: str = "") -> None:
-        room = self._this_room(name, "lists the members of")
+        room = self._this_room(name, "who")
         screen = self._screen
         trust = {
             each.name[1:]: each.trust
@@ -160,15 +158,21 @@ class Actions:
             f"Listing {room}",
         )
 
-    def _this_room(self, name: str, verb: str) -> str:
+    def _this_room(self, name: str, command: str) -> str:
         if name:
             return _room(name)
         current = self._screen.state.current
         if not current.startswith("#"):
-            raise Refused(f"This is no room. Name the one that it {verb}: #ROOM.")
+            raise Refused(f"Which room? /{command} #ROOM")
         return current
 
     # --- People -------------------------------------------------------------------------------
+
+    def _other(self, who: str) -> str:
+        user = _user(who)
+        if user == self._screen.state.status.username:
+            raise Refused("That is you: nothing was done.")
+        return user
 
     def _contacts(self) -> None:
         self._screen.show(panes.contacts_pane(self._screen.messenger.contacts()))
@@ -258,13 +262,13 @@ class Actions:
         self._screen.say(f"{user}'s new key is taken as first seen. What waited leaves now.")
 
     def _accept(self, who: str) -> None:
-        user = _user(who)
+        user = self._other(who)
         self._screen.messenger.accept(user)
         self._refresh()
         self._screen.say(f"{user} gets receipts from now on. /verify {user} compares keys.")
 
     def _block(self, who: str) -> None:
-        user = _user(who)
+        user = self._other(who)
         self._screen.messenger.block(user)
         self._refresh()
         self._screen.say(f"{user} is blocked and not told so. /unblock {user} undoes it.")
@@ -317,8 +321,8 @@ class Actions:
 
 
 def _user(text: str) -> str:
-    return check_user(text.removeprefix("@").lower())
+    return check_user(text.removeprefix("@"))
 
 
 def _room(text: str) -> str:
-    return check_room("#" + text.removeprefix("#").lower())
+    return check_room("#" + text.removeprefix("#"))

@@ -222,12 +222,17 @@ def parse(text: str) -> Say | Call | Wrong:
         return Wrong(_unknown(name))
     arguments = split(rest, max(1, len(command.arguments)))
     if len(arguments) < command.needed:
-        return Wrong(f"{command.usage}: something is missing. Nothing was sent.")
+        return Wrong(f"{command.usage}: something is missing.{nothing_sent(command.name)}")
     if len(arguments) > len(command.arguments):
-        return Wrong(f"{command.usage} takes nothing more. Nothing was sent.")
+        return Wrong(f"{command.usage} takes nothing more.")
     if command.name != "msg" and "\n" in rest.strip():
-        return Wrong(f"{command.usage} is one line. Nothing was sent.")
+        return Wrong(f"{command.usage} is one line.")
     return Call(command, arguments)
+
+
+def nothing_sent(name: str) -> str:
+    """What to add to a refusal of a command that would have sent a message."""
+    return " Nothing was sent." if name == "msg" else ""
 
 
 def split(text: str, most: int) -> tuple[str, ...]:

@@ -117,9 +117,11 @@ class Screen:
     def submit(self, typed: str) -> None:
         """Enter was pressed."""
         text = clean_surrogates(typed)
-        if not text.strip():
-            return
         self.state.notices.clear()
+        if not text.strip():
+            if text:
+                self.say("Not sent: there is nothing in it but blanks.")
+            return
         match parse(text):
             case Wrong(sentence):
                 self.say(sentence, Level.ERROR)

@@ -79,7 +79,7 @@ def test_the_first_run_leads_to_an_account(house: House, saltline: Shell, tmp_pa
         terminal.type("\r")
         terminal.expect("(Enter chooses a passphrase)")
         terminal.type("no passphrase\r")
-        terminal.expect("(yes/no)")
+        terminal.expect("Is it the same?")
         terminal.type("yes\r")
         terminal.expect("Enter opens #lobby")
         terminal.type("\r")
@@ -98,7 +98,7 @@ def test_a_first_run_that_is_left_leaves_nothing(tmp_path: Path) -> None:
     try:
         terminal.expect("HOST:PORT):")
         terminal.type(CTRL_C)
-        assert terminal.end() == 1
+        assert terminal.end() == 130
     finally:
         terminal.kill()
 

@@ -31,7 +31,7 @@ def test_a_name_that_cannot_be_is_said_to_be_one() -> None:
         await p.shows("A room is # and 2 to 32 characters")
         p.press("ctrl-c")
         p.enter("/query ada")
-        await p.shows("That is you.")
+        await p.shows("That is you: nothing was done.")
 
     play(a_fake(), script)
 
@@ -118,10 +118,10 @@ def test_leave_and_who_need_a_room() -> None:
         p.press("alt-1")
         await p.shows("@bob encrypted>")
         p.enter("/leave")
-        await p.shows("This is no room.")
+        await p.shows("Which room? /leave #ROOM")
         p.press("ctrl-c")
         p.enter("/who")
-        await p.shows("lists the members of: #ROOM")
+        await p.shows("Which room? /who #ROOM")
 
     play(a_fake(), script)
 
