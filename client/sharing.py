@@ -10,7 +10,7 @@ from typing import Final, Protocol
 from saltline.client.control import ControlClient, ControlServer, OwnerGone
 from saltline.client.failures import no_account
 from saltline.client.messenger import Client
-from saltline.client.model import Refused
+from saltline.client.model import ExitCode, Refused
 from saltline.client.profile import Busy, Profile
 from saltline.client.requests import AnyRequest, Mark, Reply, Send
 from saltline.client.service import Service
@@ -106,7 +106,7 @@ class SharedProfile:
         self._port: _Port | None = None
 
     def __enter__(self) -> "SharedProfile":
-        """Raises Refused, also Busy."""
+        """Raises Refused: TIMED_OUT where the owner did not serve in time."""
         self._opened()
         return self
 
@@ -194,7 +194,7 @@ class SharedProfile:
                     return
                 except OSError:  # it is about to serve, or to end
                     if time.monotonic() >= deadline:
-                        raise busy from None
+                        raise Refused(busy.sentence, ExitCode.TIMED_OUT) from None
                     time.sleep(_RETRY_S)
             else:
                 return self._own()
