@@ -58,6 +58,7 @@ class Session:
         self.output = Output(as_json=as_json)
         self.as_json = as_json
         self.timeout_s = timeout_s
+        self.introduced: set[str] = set()  # who wrote, and was looked at
         self._deadline = 0.0
         profile = Profile(options.folder)
         self._shared = SharedProfile(
@@ -124,7 +125,8 @@ def status(session: Session) -> None:
 
 def contacts(session: Session) -> None:
     """Everybody who was met in private."""
-    session.show(requests.ListContacts())
+    if not session.show(requests.ListContacts()):
+        say("You have talked to nobody yet. To begin: saltline send USER")
 
 
 def rooms(session: Session) -> None:
@@ -271,7 +273,24 @@ def _print_some(session: Session, limit: int, timeout_s: float) -> list[Reply]:
             session.output.show(reply.record)
     session.output.flush()
     session.perform(requests.Printed(lines[-1].row))
+    _say_strangers(session, lines)
     return lines
+
+
+def _say_strangers(session: Session, lines: list[Reply]) -> None:
+    """Tell once of each stranger what accepts them."""
+    records = [each.record for each in lines if each.record["type"] in _MESSAGES]
+    authors = {each["from"] for each in records if each["encrypted"]} - session.introduced
+    if not authors:
+        return
+    session.introduced |= authors
+    for contact in session.perform(requests.ListContacts()):
+        user = contact.record["user"]
+        if user in authors and contact.record["request"]:
+            say(
+                f"{user} is a stranger, and gets no receipt until you answer (saltline send {user})"
+                f" or accept (/accept {user} on the screen)."
+            )
 
 
 def _why_away(session: Session) -> str:

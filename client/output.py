@@ -168,7 +168,7 @@ def _room(record: Record) -> str:
 
 
 def _account(record: Record) -> str:
-    proof = record["pin"] or "vouched for by a certificate authority"
+    proof = record["pin"] or record["ca_file"] or "the system's certificate authorities"
     return (
         f"user         {record['user']}\n"
         f"relay        {record['relay']}\n"

@@ -100,8 +100,8 @@ def of_room(room: RoomInfo, summary: ConversationSummary | None) -> Record:
     }
 
 
-def of_account(status: Status) -> Record:
-    """Who this profile is, and where its relay."""
+def of_account(status: Status, ca_file: str) -> Record:
+    """Who this profile is, where its relay, and what proves that; "": not by such a file."""
     return {
         "v": VERSION,
         "type": "account",
@@ -109,14 +109,15 @@ def of_account(status: Status) -> Record:
         "relay": status.relay,
         "relay_id": status.relay_id,
         "pin": status.pin,
+        "ca_file": ca_file,
         "fingerprint": status.fingerprint,
     }
 
 
-def of_status(status: Status) -> Record:
+def of_status(status: Status, ca_file: str) -> Record:
     """The same, and how the link is."""
     return {
-        **of_account(status),
+        **of_account(status, ca_file),
         "type": "status",
         "connection": str(status.connection.value),
         "detail": status.detail,

@@ -68,7 +68,7 @@ def register(folder: Path, wish: Wish, choice: KeyChoice, *, as_json: bool) -> N
                 is_new = is_new and not _has_keys(client)
                 raise
             is_new = False
-            output.show(records.of_account(client.status()))
+            output.show(records.of_account(client.status(), wish.target.ca_file))
             output.flush()
     finally:
         if is_new:

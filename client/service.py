@@ -76,7 +76,7 @@ class Service:
         """Do what is asked. Raises Refused, also after some replies."""
         match request:
             case requests.Account():
-                yield Reply(records.of_account(self._client.status()))
+                yield Reply(records.of_account(self._client.status(), self._ca_file))
             case requests.GetStatus(timeout_s):
                 yield from self._status(timeout_s)
             case requests.ListContacts():
@@ -182,7 +182,7 @@ class Service:
             self._online(time.monotonic() + timeout_s, "Not connected")
         except Refused as error:
             refusal = error
-        yield Reply(records.of_status(self._client.status()))
+        yield Reply(records.of_status(self._client.status(), self._ca_file))
         if refusal is not None:
             raise refusal
 
@@ -303,6 +303,11 @@ class Service:
             f"Not {goal} within {round(timeout_s, 2):g} s{because}. {safe}",
             ExitCode.LIMITED if code is ExitCode.LIMITED else ExitCode.TIMED_OUT,
         )
+
+    @property
+    def _ca_file(self) -> str:
+        account = self._client.account
+        return "" if account is None else account.ca_file
 
     def _relay(self, address: str | None, pin: str | None, ca_file: str | None) -> records.Record:
         account = self._client.account

@@ -43,6 +43,25 @@ def test_a_message_is_sent_received_and_receipted(house: House, saltline: Shell)
     assert [each["delivery"] for each in again.records if each["from"] == "ann1"] == ["delivered"]
 
 
+def test_a_strangers_message_comes_with_what_accepts_it(house: House, saltline: Shell) -> None:
+    ann, ben = house.user("ann22"), house.user("ben22")
+    nobody = saltline(ben, "contacts")
+    for text in ("one", "two"):
+        saltline(ann, "send", "ben22", "-m", text)
+
+    stranger = saltline(ben, "recv")
+    saltline(ben, "send", "ann22", "-m", "hello")
+    saltline(ann, "send", "ben22", "-m", "three")
+    known = saltline(ben, "recv")
+
+    assert (nobody.out, "talked to nobody yet" in nobody.err) == ("", True)
+    assert stranger.out.count("\n") == 2 and stranger.err == (
+        "ann22 is a stranger, and gets no receipt until you answer (saltline send ann22) or accept"
+        " (/accept ann22 on the screen).\n"
+    )
+    assert (known.out.count("\n"), known.err) == (1, "")
+
+
 def test_what_was_printed_once_is_not_printed_again(house: House, saltline: Shell) -> None:
     ann, ben = house.user("ann2"), house.user("ben2")
     saltline(ann, "send", "ben2", "-m", "one")
@@ -183,7 +202,7 @@ def test_whoami_names_the_account_and_its_relay(house: House, saltline: Shell) -
     (who,) = saltline(ann, "whoami", "--json").records
     text = saltline(ann, "whoami").out
 
-    assert list(who) == ["v", "type", "user", "relay", "relay_id", "pin", "fingerprint"]
+    assert list(who) == ["v", "type", "user", "relay", "relay_id", "pin", "ca_file", "fingerprint"]
     assert (who["user"], who["relay"], who["pin"]) == ("ann9", str(house.address), house.pin)
     assert re.fullmatch("[0-9a-f]{64}", who["relay_id"])
     assert re.fullmatch("([0-9a-f]{4} ){3}[0-9a-f]{4}", who["fingerprint"])

@@ -108,8 +108,11 @@ def test_a_line_for_people(line: Line, trust: Trust, shown: str) -> None:
 def test_other_records_for_people() -> None:
     assert human(of_contact(CONTACT)) == "! dave  aaaa bbbb -> cccc dddd  changed"
     assert human(of_room(RoomInfo("#dev", 7, 2, 99), None)) == "#dev  7 members, 2 online"
-    assert human(of_status(STATUS)) == ("ada@relay.example:7443  online 23 ms\nqueue 4  5 unread")
-    assert "vouched for by a certificate authority" in human(of_account(STATUS))
+    assert human(of_status(STATUS, "")) == (
+        "ada@relay.example:7443  online 23 ms\nqueue 4  5 unread"
+    )
+    assert "certificate  the system's certificate authorities" in human(of_account(STATUS, ""))
+    assert "certificate  /ca.pem" in human(of_account(STATUS, "/ca.pem"))
     assert human(of_relay("r:1", "", "/ca.pem")) == "relay        r:1\ncertificate  /ca.pem"
     assert human({"v": 1, "type": "of the future", "x": 1}) == (
         '{"v":1,"type":"of the future","x":1}'
@@ -138,8 +141,8 @@ RECORDS = [
     of_line(a_line(kind=LineKind.UNSUPPORTED), Trust.UNKNOWN),
     of_contact(CONTACT),
     of_room(RoomInfo("#dev", 7, 2, 99), None),
-    of_account(STATUS),
-    of_status(STATUS),
+    of_account(STATUS, "/ca.pem"),
+    of_status(STATUS, ""),
     of_relay("r:1", "", ""),
 ]
 HOSTILE = "\x1b]0;owned\x07\x9b2J\u202e\u2028\x00\ud800"

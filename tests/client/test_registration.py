@@ -145,7 +145,8 @@ def test_a_certificate_authority_vouches_instead_of_a_pin(
     shown = saltline(tmp_path / "new", "relay", "--json")
 
     assert (ran.code, ran.records[0]["pin"]) == (0, "")
-    assert shown.records[0]["ca_file"] == str(authority)
+    assert shown.records[0]["ca_file"] == ran.records[0]["ca_file"] == str(authority)
+    assert str(authority) in saltline(tmp_path / "new", "whoami").out
 
 
 # --- passphrases -----------------------------------------------------------------------------
