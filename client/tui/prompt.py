@@ -117,8 +117,8 @@ class Paste:
 
 
 def read_paste(data: str) -> Paste:
-    """Take a bracketed paste: any line ends, and bytes that were no UTF-8 as U+FFFD."""
-    return Paste(clean_surrogates(re.sub("\r\n?", "\n", data)))
+    """Take a bracketed paste: any line ends, the last dropped; what is no UTF-8 as U+FFFD."""
+    return Paste(clean_surrogates(re.sub("\r\n?", "\n", data)).removesuffix("\n"))
 
 
 def clean_surrogates(text: str) -> str:

@@ -11,6 +11,9 @@ from saltline.protocol.text import sanitise
 # width is a guess shifts its marks. Apart, every part has one width everywhere.
 _EMOJI_GLUE: Final = re.compile("[\ufe0e\ufe0f]|\u200d(?=[\u2190-\u2bff\U0001f000-\U0001faff])")
 
+_MARK: Final = re.compile("<U\\+[0-9A-F]{4,6}>")
+_MARK_CHARS_MAX: Final = len("<U+10FFFF>")
+
 
 def shown(text: str, *, newlines: bool = True) -> str:
     """A remote string made safe and steady in width; the only way from outside to the screen."""
@@ -77,7 +80,16 @@ def _break(text: str, start: int, end: int, width: int) -> tuple[int, int]:
     # Leading blanks are indentation: a row of them alone helps nobody.
     if space > start and text[start:space].strip():
         return space, space + 1
+    stop = _before_mark(text, start, stop)
     return stop, stop
+
+
+def _before_mark(text: str, start: int, stop: int) -> int:
+    """`stop`, or the beginning of the mark (`<U+202E>`) that it would cut in two."""
+    opened = text.rfind("<", max(start, stop - _MARK_CHARS_MAX), stop)
+    if opened <= start or _MARK.match(text, opened) is None:
+        return stop
+    return opened if stop < text.index(">", opened) + 1 else stop
 
 
 def _fitting(text: str, start: int, end: int, width: int) -> int:

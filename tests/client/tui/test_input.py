@@ -216,7 +216,7 @@ def test_a_short_paste_is_one_message() -> None:
 @pytest.mark.parametrize(
     ("text", "size"),
     [
-        ("line\n" * 6, "6 lines, 30 bytes"),
+        ("line\n" * 6, "6 lines, 29 bytes"),
         ("x" * 2049, "1 line, 2.0 KiB"),
     ],
 )
@@ -234,9 +234,17 @@ def test_a_long_paste_is_asked_about(text: str, size: str) -> None:
         await p.hides("Paste")
         p.press("enter")
         await p.until(lambda: fake.called("post"))
-        assert fake.called("post") == [("post", "#lobby", text)]
+        assert fake.called("post") == [("post", "#lobby", text.removesuffix("\n"))]
 
     play(fake, script)
+
+
+def test_only_the_last_newline_of_a_paste_is_dropped() -> None:
+    async def script(p: Pilot) -> None:
+        p.paste("\n  one\n\n\n")
+        await p.until(lambda: p.terminal.input.text == "\n  one\n\n")
+
+    play(a_fake(), script)
 
 
 def test_five_lines_are_not_asked_about() -> None:

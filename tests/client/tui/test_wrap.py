@@ -25,6 +25,11 @@ def rows(text: str, width: int, first_width: int | None = None) -> list[str]:
         ("漢字漢字漢", 4, ["漢字", "漢字", "漢"]),
         ("漢字漢字漢", 5, ["漢字", "漢字", "漢"]),
         ("abcde\u0301f", 5, ["abcde\u0301", "f"]),
+        ("abcdef<U+0301>gh", 10, ["abcdef", "<U+0301>gh"]),
+        ("a<U+E0041><U+202E>b", 10, ["a<U+E0041>", "<U+202E>b"]),
+        ("see <U+202E>x", 8, ["see", "<U+202E>", "x"]),
+        ("<U+10FFFF>", 6, ["<U+10F", "FFF>"]),
+        ("abc<U+what>", 6, ["abc<U+", "what>"]),
     ],
 )
 def test_text_breaks_at_spaces_else_between_clusters(
