@@ -230,6 +230,8 @@ class Terminal:
 
     def set_theme(self, name: str) -> None:
         """See Shell."""
+        if os.environ.get("NO_COLOR") and name != "mono":
+            raise Refused("NO_COLOR is set: the screen stays without colours.")
         self.theme = name
 
     def draws_unicode(self) -> bool:

@@ -173,11 +173,11 @@ def _bind_program(keys: KeyBindings, terminal: "Terminal") -> None:
         elif terminal.input.text:
             terminal.clear()
         else:
-            screen.say("Ctrl-Q quits.")
+            screen.state.hint("Ctrl-Q quits.")
 
     @keys.add("c-d", filter=calm & Condition(lambda: not terminal.input.text))
     def _hint(event: KeyPressEvent) -> None:
-        screen.say("Ctrl-Q quits.")
+        screen.state.hint("Ctrl-Q quits.")
 
     @keys.add("f1", filter=calm)
     def _help(event: KeyPressEvent) -> None:

@@ -123,7 +123,7 @@ class Shell(Protocol):
         """Put text in at the cursor."""
 
     def set_theme(self, name: str) -> None:
-        """Change the colours."""
+        """Change the colours. Raises Refused where NO_COLOR is set."""
 
     def draws_unicode(self) -> bool:
         """Whether the terminal's encoding has block characters."""
@@ -306,6 +306,10 @@ class ViewState:
         """The same for one that is made already."""
         self.notices.append(said)
         self.notice_log.append(said)
+
+    def hint(self, text: str) -> None:
+        """Say for a moment what is not worth keeping."""
+        self.notices.append(Notice(text))
 
     def replace_notice(self, said: Notice) -> None:
         """Put a notice where the one of the same row stands."""

@@ -181,14 +181,28 @@ THEMES: Final = {
     "mono": Style.from_dict(_BASE),
 }
 
+# What names of terminals with 256 colours hold; others say so in COLORTERM.
+_MANY_COLOURS: Final = (
+    "256", "direct", "kitty", "alacritty", "foot", "ghostty", "wezterm", "contour", "iterm",
+)  # fmt: skip
+
 
 def starting_theme(environment: Mapping[str, str], wanted: str | None) -> str:
-    """The theme to begin with: what was asked for, but none that NO_COLOR forbids."""
-    if environment.get("NO_COLOR"):
+    """The theme to begin with: what was asked for, but no colours where there are none."""
+    if colour_depth(environment) is ColorDepth.DEPTH_1_BIT:
         return "mono"
     return wanted if wanted in THEMES else DEFAULT_THEME
 
 
 def colour_depth(environment: Mapping[str, str]) -> ColorDepth | None:
-    """One bit where NO_COLOR (no-color.org) asks for it, else what the terminal says of itself."""
-    return ColorDepth.DEPTH_1_BIT if environment.get("NO_COLOR") else None
+    """One bit where NO_COLOR (no-color.org) asks for it, else by what TERM and COLORTERM say.
+
+    None leaves it to the toolkit, which takes 256 colours for granted.
+    """
+    if environment.get("NO_COLOR"):
+        return ColorDepth.DEPTH_1_BIT
+    term = environment.get("TERM", "")
+    chosen = environment.get("PROMPT_TOOLKIT_COLOR_DEPTH") or environment.get("COLORTERM")
+    if not term or chosen or any(part in term for part in _MANY_COLOURS):
+        return None
+    return ColorDepth.DEPTH_1_BIT if term.startswith("vt") else ColorDepth.DEPTH_4_BIT
