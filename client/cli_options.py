@@ -12,9 +12,7 @@ BROKEN_PIPE = 128 + signal.SIGPIPE
 SECONDS_MAX = 10_000_000
 
 
-def check_seconds(
-    ctx: click.Context, param: click.Parameter, value: float | None
-) -> float | None:
+def check_seconds(ctx: click.Context, param: click.Parameter, value: float | None) -> float | None:
     """For an option's callback: a length of time that a clock can wait for."""
     if value is not None and not 0 <= value <= SECONDS_MAX:  # nan is neither
         raise click.BadParameter(f"{value} is not a number of seconds.", ctx, param)

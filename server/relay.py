@@ -142,7 +142,7 @@ class Relay:
     @property
     def _invite(self) -> str:
         needs_invite = self.config.settings.registration is Registration.INVITE
-        return " --invite CODE" if needs_invite else ""
+        return " --invite" if needs_invite else ""  # the code is asked for
 
     @property
     def _named_host(self) -> str:
