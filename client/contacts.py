@@ -31,6 +31,7 @@ CONTRADICTED = Refusal("contradicted", "The relay's answer contradicts what is k
 _EMPTY = Refusal("empty", "The relay's answer was empty. It is asked again.")
 # Nobody's key changes as often; a relay could go on for ever.
 ENTRIES_MAX = 1000
+CACHED_MAX = 10_000  # accounts; authors of rooms may be without number
 
 
 class Contacts:
@@ -95,6 +96,8 @@ class Contacts:
                 self._wanted[LOOKUP_MAX_NAMES:],
             )
             self._ask(names)
+        if len(self._accounts) > CACHED_MAX:
+            self.forget_caches()
 
     def _ask(self, names: list[str]) -> None:
         queries = tuple(LookupName(name, self._after(name)) for name in names)

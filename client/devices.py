@@ -1,10 +1,13 @@
 """Sessions with the devices of others: cached during a turn, written once before it commits."""
 
+from typing import Final
+
 from saltline.client.context import Context
 from saltline.crypto.session import Session
 from saltline.crypto.sessions import SessionSet
 
 Peer = tuple[str, int]  # username, device
+CACHED_MAX: Final = 1000  # peers; strangers may be without number
 
 
 class Devices:
@@ -27,6 +30,8 @@ class Devices:
         for session in self._dirty.values():
             self._ctx.prekeys.save_session(session)
         self._dirty.clear()
+        if len(self._sets) > CACHED_MAX:
+            self.forget_caches()
 
     def sessions(self, peer: Peer) -> SessionSet:
         """The sessions with one device."""

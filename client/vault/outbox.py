@@ -166,11 +166,6 @@ class OutboxStore:
         self._vault.run("DELETE FROM room_posts WHERE item = ?", item)
         self._vault.run("DELETE FROM outbox WHERE item = ?", item)
 
-    def item_of_row(self, row: int) -> int | None:
-        """The item of a line that is still to be sent."""
-        found = self._vault.value("SELECT item FROM outbox WHERE row = ?", row)
-        return None if found is None else int(found)
-
     def room_post(self, item: int) -> tuple[bytes, bytes] | None:
         """(signed, signature) of a room entry that was signed before."""
         row = self._vault.row("SELECT signed, signature FROM room_posts WHERE item = ?", item)

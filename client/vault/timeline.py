@@ -128,10 +128,6 @@ class Timeline:
         )
         return True
 
-    def set_reason(self, row: int, reason: str) -> None:
-        """Say why a queued line waits."""
-        self._vault.run("UPDATE lines SET reason = ? WHERE row = ?", reason, row)
-
     def requeue(self, row: int) -> None:
         """A failed line of ours waits again."""
         self._vault.run(
@@ -165,14 +161,13 @@ class Timeline:
         """Whether we are a member of a room."""
         return bool(self._vault.value("SELECT joined FROM conversations WHERE name = ?", room))
 
-    def read_row(self, conversation: str) -> int:
-        """Lines up to this one have been read."""
-        found = self._vault.value("SELECT read_row FROM conversations WHERE name = ?", conversation)
-        return 0 if found is None else int(found)
-
     def mark_read(self, conversation: str, row: int) -> list[bytes]:
-        """Move the mark; returns the ids of others' texts that it passed."""
-        before = self.read_row(conversation)
+        """Move the mark, at most to the last line; returns the ids of others' texts it passed."""
+        found = self._vault.row(
+            "SELECT read_row, last_row FROM conversations WHERE name = ?", conversation
+        )
+        before, last = found or (0, 0)
+        row = min(row, last)
         if row <= before:
             return []
         passed = self._vault.rows(

@@ -187,3 +187,21 @@ def test_idle_is_asked_after_every_turn(alice: Person) -> None:
         for _ in range(100):
             assert not alice.core.idle()
     assert meter.steps == 0
+
+
+def test_caches_do_not_grow_with_strangers(
+    alice: Person, bob: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("saltline.client.devices.CACHED_MAX", 0)
+    monkeypatch.setattr("saltline.client.contacts.CACHED_MAX", 0)
+    for number in range(5):
+        alice.send("bob", f"text {number}")
+        bob.send("alice", f"answer {number}")
+        bob.post("#lobby", f"post {number}")
+        settle(alice, bob)
+    parts = alice.core._parts
+    assert not parts.devices._sets and not parts.contacts._accounts
+    assert [line.body for line in bob.lines("@alice") if not line.mine] == [
+        f"text {number}" for number in range(5)
+    ]
+    assert alice.texts("#lobby") == [f"post {number}" for number in range(5)]

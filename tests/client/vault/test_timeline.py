@@ -163,3 +163,14 @@ def test_what_was_printed_is_not_printed_again(timeline: Timeline) -> None:
     timeline.mark_printed(first)
     timeline.mark_printed(0)
     assert [line.row for line in timeline.unprinted(10)] == [third]
+
+
+def test_a_mark_beyond_the_end_does_not_cover_what_comes_later(
+    vault: Vault, timeline: Timeline
+) -> None:
+    timeline.add(theirs("one", 1))
+    timeline.mark_read(BOB, 2**62)
+    second = timeline.add(theirs("two", 2))
+    assert views.conversations(vault)[0].unread == 1
+    assert timeline.mark_read(BOB, second) == [(2).to_bytes(16)]
+    assert views.conversations(vault)[0].unread == 0
