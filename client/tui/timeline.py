@@ -14,6 +14,7 @@ from saltline.client.model import Line, Messenger
 from saltline.client.tui.format import DIVIDER_OFFSET, Block, Formatter, Row
 from saltline.client.tui.lines import LineWindow
 from saltline.client.tui.state import Divider
+from saltline.client.tui.wrap import text_width
 
 if TYPE_CHECKING:
     from prompt_toolkit.key_binding.key_bindings import NotImplementedOrNone
@@ -272,6 +273,11 @@ class TimelineView:
         self._cached_rows = 0
 
 
+def _ends_combined(row: Row) -> bool:
+    last = row[-1][1][-1:] if row else ""
+    return not last.isascii() and not text_width(last)
+
+
 Rows = Callable[[int, int], list[Row]]  # of a width and a height
 
 
@@ -306,7 +312,8 @@ class RowsControl(UIControl):
         rows = self._rows(width, height)
 
         def line(index: int) -> StyleAndTextTuples:
-            return [*rows[index]]
+            # The toolkit would draw a combining mark at the end of a row twice.
+            return [*rows[index], ("", " ")] if _ends_combined(rows[index]) else [*rows[index]]
 
         return UIContent(line, len(rows), cursor_position=Point(0, 0), show_cursor=False)
 

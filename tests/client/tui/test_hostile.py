@@ -96,6 +96,17 @@ def test_marks_of_what_was_replaced_are_visible() -> None:
     play(fake, script)
 
 
+def test_a_combining_mark_at_the_end_of_a_row_is_drawn_once() -> None:
+    fake = a_fake()
+    fake.arrives("#lobby", "bob", "cafe\u0301")
+
+    async def script(p: Pilot) -> None:
+        await p.shows("caf")
+        assert "cafe\u0301" in p.raw() and "\u0301\u0301" not in p.raw()
+
+    play(fake, script)
+
+
 def test_answers_of_commands_are_only_drawn() -> None:
     fake = hostile()
 
