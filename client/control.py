@@ -104,8 +104,8 @@ def _make_place(folder: Path) -> Path:
     path = folder / SOCKET_NAME
     if len(os.fsencode(path)) <= PATH_MAX_BYTES:
         return path
-    runtime = os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir()
-    for parent in (runtime, "/tmp"):
+    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
+    for parent in filter(None, (runtime, tempfile.gettempdir(), "/tmp")):
         with suppress(OSError):
             elsewhere = Path(tempfile.mkdtemp(prefix="saltline-", dir=parent)) / SOCKET_NAME
             if len(os.fsencode(elsewhere)) <= PATH_MAX_BYTES:
@@ -116,7 +116,11 @@ def _make_place(folder: Path) -> Path:
                     file.write(os.fsencode(elsewhere))
                 return elsewhere
             elsewhere.parent.rmdir()
-    raise Refused("No folder has a path short enough for a socket.", ExitCode.INTERNAL)
+    raise Refused(
+        f"The path of {folder} is too long for a socket, and no temporary folder has a shorter one."
+        " Nothing was lost. Move the profile, or set TMPDIR to a short path.",
+        ExitCode.INTERNAL,
+    )
 
 
 def find_place(folder: Path) -> Path:

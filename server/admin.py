@@ -11,6 +11,7 @@ import stat
 import tempfile
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -31,6 +32,8 @@ ANSWER_MAX_BYTES: Final = 256 * 1024 * 1024
 CLIENTS_MAX: Final = 16
 ANSWER_TIMEOUT_S: Final = 60.0
 _CHUNK_BYTES: Final = 64 * 1024
+# Where TMPDIR is too long as well.
+_SHORT_FOLDER: Final = Path("/tmp")
 
 _encode: Final = msgspec.json.Encoder().encode
 _decode_request: Final = msgspec.json.Decoder(AdminRequest).decode
@@ -38,12 +41,16 @@ _decode_result: Final = msgspec.json.Decoder(AdminResult).decode
 
 
 def socket_path(folder: Path) -> Path:
-    """Where the relay of a data folder listens for its admin."""
-    path = folder / SOCKET_FILE
-    if len(os.fsencode(path)) <= SOCKET_PATH_MAX_BYTES:
-        return path
+    """Where the relay of a data folder listens for its admin.
+
+    Where that path is too long for a socket: in a folder of its own below the temporary one.
+    """
     name = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:16]
-    return Path(tempfile.gettempdir()) / f"saltline-{os.getuid()}-{name}" / SOCKET_FILE
+    below = Path(f"saltline-{os.geteuid()}-{name}", SOCKET_FILE)
+    for path in (folder / SOCKET_FILE, Path(tempfile.gettempdir()) / below):
+        if len(os.fsencode(path)) <= SOCKET_PATH_MAX_BYTES:
+            return path
+    return _SHORT_FOLDER / below  # 52 bytes at most
 
 
 def ask(folder: Path, request: AdminRequest, timeout_s: float = ANSWER_TIMEOUT_S) -> AdminResult:
@@ -94,8 +101,11 @@ def _make_private_parent(path: Path) -> None:
         path.parent.mkdir(mode=0o700, exist_ok=True)
         found = path.parent.lstat()
     except OSError as error:
-        raise UsageError(f"The folder {path.parent} cannot be made: {why(error)}.") from None
-    is_ours = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid()
+        raise UsageError(
+            f"The folder {path.parent} cannot be made: {why(error)}. The path of the data folder"
+            " is too long for a socket in it: choose a shorter one with --data."
+        ) from None
+    is_ours = stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()
     if not is_ours or stat.S_IMODE(found.st_mode) & 0o077:
         raise UsageError(
             f"{path.parent} belongs to somebody else, or is open to others. The path of the data"
@@ -143,6 +153,7 @@ class AdminServer:
     ) -> None:
         self._submit = submit
         self._on_failure = on_failure
+        self._folder = folder
         self._path = socket_path(folder)
         self._inbox: Inbox[Answer | None] = Inbox()  # None: end
         self._selector = selectors.DefaultSelector()
@@ -180,6 +191,9 @@ class AdminServer:
         self._selector.close()
         self._inbox.wakeup.close()
         self._path.unlink(missing_ok=True)
+        if self._path.parent != self._folder:
+            with suppress(OSError):
+                self._path.parent.rmdir()
 
     def _run(self) -> None:
         try:

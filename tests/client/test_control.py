@@ -4,11 +4,13 @@ import os
 import signal
 import socket
 import stat
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from saltline.client import control
 from saltline.client.control import PATH_MAX_BYTES, ControlClient, OwnerGone, find_place
 from saltline.client.requests import Account
 from tests.client.programs import House, Process, Shell, owner_serves, wait_until
@@ -67,6 +69,35 @@ def test_a_profile_whose_path_is_too_long_for_a_socket_is_served_elsewhere(
     assert not (ann / "control.at").exists()
 
 
+@pytest.mark.parametrize("runtime", ["", "x" * 100])
+def test_long_temporary_folders_are_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, runtime: str
+) -> None:
+    deep = tmp_path / ("x" * 100)
+    deep.mkdir()
+    monkeypatch.setenv("XDG_RUNTIME_DIR", runtime and str(deep))
+    monkeypatch.setattr("tempfile.tempdir", str(deep))
+    place = control._make_place(deep)
+    assert place == find_place(deep)
+    assert len(os.fsencode(place)) <= PATH_MAX_BYTES
+    control._remove_place(deep)
+    assert not place.parent.exists()
+    assert list(deep.iterdir()) == []
+
+
+def test_the_temporary_folder_comes_before_the_last_resort(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deep = tmp_path / ("x" * 100)
+    deep.mkdir()
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(deep))
+    with tempfile.TemporaryDirectory(dir="/tmp") as short:
+        monkeypatch.setattr("tempfile.tempdir", short)
+        place = control._make_place(deep)
+        assert place.parent.parent == Path(short)
+        control._remove_place(deep)
+
+
 HOSTILE = [
     b"\n",
     b"GET / HTTP/1.1\r\n\r\n",
@@ -116,10 +147,10 @@ def test_an_answer_that_makes_no_sense_is_an_owner_that_is_gone(tmp_path: Path) 
         listener.bind(str(tmp_path / "control"))
         listener.listen()
         for answer in (b"", b"nonsense\n", b'{"reply":{}}\n', b'{"refused":"no","code":99}\n'):
-            control = ControlClient(tmp_path)
+            client = ControlClient(tmp_path)
             served, _ = listener.accept()
             served.sendall(answer)
             served.close()
             with pytest.raises(OwnerGone):
-                list(control.perform(Account()))
-            control.close()
+                list(client.perform(Account()))
+            client.close()

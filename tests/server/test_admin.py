@@ -5,6 +5,7 @@ import json
 import os
 import socket
 import stat
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -172,19 +173,39 @@ def test_the_socket_is_for_its_user_alone(relay: Relay) -> None:
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
 
 
-def test_a_path_too_long_for_a_socket_has_one_elsewhere(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A temporary folder whose path leaves room for a socket's."""
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        monkeypatch.setattr("tempfile.tempdir", folder)
+        yield Path(folder)
+
+
+def test_a_path_too_long_for_a_socket_has_one_elsewhere(tmp_path: Path, short: Path) -> None:
     deep = tmp_path / ("x" * 100)
     with ScriptedRelay(config_in(deep)) as relay:
         path = socket_path(relay.config.data)
-        assert len(os.fsencode(path)) <= 103 and path.parent.parent == tmp_path
+        assert len(os.fsencode(path)) <= 103 and path.parent.parent == short
         assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
         assert isinstance(ask(relay.config.data, asks.ReadStats()), asks.Refused)
+    assert list(short.iterdir()) == []
+    path.parent.mkdir()
     path.parent.chmod(0o755)
     with pytest.raises(UsageError, match="belongs to somebody else, or is open to others"):
         ScriptedRelay(config_in(deep)).start()
+
+
+def test_a_temporary_folder_with_a_long_path_is_no_obstacle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deep = tmp_path / ("x" * 100)
+    deep.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(deep))
+    with ScriptedRelay(config_in(deep)) as relay:
+        path = socket_path(relay.config.data)
+        assert len(os.fsencode(path)) <= 103 and path.parent.parent == Path("/tmp")
+        assert isinstance(ask(relay.config.data, asks.ReadStats()), asks.Refused)
+    assert not path.parent.exists()
 
 
 # --- the socket itself ----------------------------------------------------------------------------
