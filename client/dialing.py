@@ -54,6 +54,7 @@ def trusting_context(*, pinned: bool, ca_file: str) -> ssl.SSLContext:
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
+    context.hostname_checks_common_name = False  # RFC 9525: names stand in the SAN alone
     if pinned:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE

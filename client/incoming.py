@@ -39,6 +39,8 @@ from saltline.protocol.to_client import Deliver
 from saltline.protocol.to_relay import Acknowledge
 
 CLOCK_TOLERANCE_MS: Final = 10 * 60_000
+# Whoever can write to us can make us say that something did not open: once an hour is enough.
+_SAY_AGAIN_MS: Final = 3_600_000
 # Many times a relay's window: only one that does not keep to any sends more.
 PARKED_MAX_BYTES: Final = 32 * 1024 * 1024
 
@@ -56,6 +58,8 @@ class Incoming:
         self._parked_bytes = 0
         self._done: list[int] = []
         self._dropped = 0
+        self._dropped_said_ms: int | None = None
+        self._doubted_ms: dict[str, int] = {}
 
     def link_lost(self) -> None:
         """What was not acknowledged will be delivered again."""
@@ -81,7 +85,9 @@ class Incoming:
                 self._done[ACKNOWLEDGE_MAX:],
             )
             self._ctx.transmit(Acknowledge(numbers, b""))
-        if self._dropped:
+        said_ms, now_ms = self._dropped_said_ms, self._ctx.now_ms
+        if self._dropped and (said_ms is None or abs(now_ms - said_ms) >= _SAY_AGAIN_MS):
+            self._dropped_said_ms = now_ms
             many = "A message" if self._dropped == 1 else f"{self._dropped} messages"
             self._ctx.alert(
                 SYSTEM,
@@ -231,11 +237,7 @@ class Incoming:
             one_time = keys.prekey(PrekeyKind.ONE_TIME, setup.one_time_prekey_id)
         username = setup.initiator.username
         if signed is None or kem is None or (setup.one_time_prekey_id and one_time is None):
-            # Nothing is proved yet, and IDs are public: only a contact's is worth keeping.
-            if self._contacts.person(username).accepted:
-                self._not_decrypted(message, opened, username, CryptoError("a prekey is gone"))
-            else:
-                self._drop(message)
+            self._doubt(message, username)
             return
         try:
             session, content = Session.accept(ctx.me, opened, signed, kem, one_time, ctx.now_ms)
@@ -249,6 +251,23 @@ class Incoming:
         keys.remember_accepted(session.id, setup.signed_prekey_id)
         self._devices.add(session)
         self._take(message, opened, session.peer, content)
+
+    def _doubt(self, message: Deliver, username: str) -> None:
+        """Nothing is proved: anybody can write a public ID into a setup. Said once an hour."""
+        person, now_ms = self._contacts.person(username), self._ctx.now_ms
+        if not person.accepted:
+            self._drop(message)
+            return
+        self._done.append(message.number)
+        said_ms = self._doubted_ms.get(username)
+        if person.blocked or (said_ms is not None and abs(now_ms - said_ms) < _SAY_AGAIN_MS):
+            return
+        self._doubted_ms[username] = now_ms
+        self._ctx.alert(
+            f"@{username}",
+            f"Somebody who claims to be {username} used keys of yours that are gone, so that it"
+            f" could not be decrypted. If you miss something, ask {username} to send it again.",
+        )
 
     # --- what was inside -----------------------------------------------------------------------
 

@@ -133,6 +133,8 @@ class Rooms:
             state = RoomState(room, after, _hash_at_start(after, after_hash), 0)
         elif not self._ctx.timeline.is_joined(room):
             if after_hash is None:
+                if state.last and after > state.last:
+                    self._say_missed(room, after - state.last)
                 state = replace(state, last=max(state.last, after), hash=b"")
             elif state.last < after or not state.last:
                 if state.last:

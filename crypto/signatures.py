@@ -76,6 +76,8 @@ class Identity:
             raise Malformed("device numbers go from 1 to 2^32-1")
         check_name(self.username, MAX_USERNAME_BYTES)
         check_agreement_key(self.agreement_key)
+        if self.agreement_key == self.signing_key:
+            raise RefusedKey("the two halves of an identity key are made apart")
 
     def encode(self) -> bytes:
         """ID: at most 140 bytes."""

@@ -34,6 +34,9 @@ _SILENCE_CHECK_MS: Final = 10_000
 
 _STOPPING = "The relay is stopping. Come back soon."
 
+# What a room holds stays on the disk: long posts cost what many short ones do.
+_POST_TOKEN_BYTES: Final = 1024
+
 
 class RelayCore:
     """Everything that a relay decides. Times are Unix ms; `random(n)` gives n random bytes."""
@@ -75,10 +78,10 @@ class RelayCore:
             to_relay.Claim: (self._directory.claim, 2),
             to_relay.History: (self._rooms.history, 5),
             to_relay.Lookup: (self._directory.lookup, 10),
-            to_relay.Who: (self._rooms.who, 20),
-            to_relay.ListRooms: (self._rooms.list_rooms, 20),
+            to_relay.Who: (self._rooms.who, 100),  # thousands of rows
+            to_relay.ListRooms: (self._rooms.list_rooms, 100),
             to_relay.Join: (self._rooms.join, 20),  # it may open a room, which stays
-            to_relay.Publish: (self._directory.publish, 100),  # as many signatures to verify
+            to_relay.Publish: (self._directory.publish, 400),  # 128 signatures to verify
         }
 
     # --- connections ---------------------------------------------------------------------------
@@ -192,6 +195,8 @@ class RelayCore:
         if cost:
             if desk.is_stopping:
                 raise ProtocolError(ErrorCode.STOPPING, _STOPPING)
+            if type(request) is to_relay.Post:
+                cost += len(request.signed) // _POST_TOKEN_BYTES
             wait_ms = self._requests.take(sender.known.account.id, cost, desk.now_ms)
             if wait_ms:
                 raise ProtocolError(

@@ -171,3 +171,32 @@ def test_keys_that_no_log_knows_speak_for_nobody(mallory: Person, bob: Person, n
     assert shown(bob, f"@{name}") == []
     assert any("could not be opened" in notice for notice in bob.notices("@saltline"))
     assert bob.core.idle() and bob.last_disconnect is None
+
+
+def test_anybody_may_name_a_contact_in_a_setup_and_is_heard_once_an_hour(
+    alice: Person, mallory: Person, bob: Person, relay: MemoryRelay
+) -> None:
+    alice.send("bob", "hello")
+    settle(alice, bob)
+    bob.send("alice", "hello")
+    settle(alice, bob)
+    bundle = bundle_of(mallory, "bob")
+    bob.vault.run("DELETE FROM prekeys WHERE kind = 1")  # as if the setup named one that never was
+    before = len(bob.notices("@alice"))
+    for _ in range(5):
+        posing = Session.initiate(
+            alice.core._ctx.me, bundle, mallory.now, mallory.now, mallory.core._ctx.random
+        )
+        _, envelope = posing.encrypt(b"who am I?", mallory.core._ctx.random)
+        submit(mallory, "bob", envelope)
+        settle(bob)
+    assert len(bob.notices("@alice")) == before + 1
+    assert "claims to be alice" in bob.notices("@alice")[-1]
+    assert bob.vault.value("SELECT count(*) FROM failed") == 0
+    alice.send("bob", "still here")
+    settle(alice, bob)
+    assert bob.texts("@alice")[-1] == "still here"
+    relay.now_ms += 3_600_000
+    submit(mallory, "bob", envelope)
+    settle(bob)
+    assert len(bob.notices("@alice")) == before + 2

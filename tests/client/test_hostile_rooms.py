@@ -1,6 +1,7 @@
 """Rooms of a relay that lies: nothing is skipped, repeated, or shown as what it is not."""
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -216,8 +217,9 @@ def test_a_relay_from_an_old_backup_and_a_person_who_goes_on_with_it(
     bob.online()
     for person in (alice, bob):
         assert any("split" in notice for notice in person.notices("#lobby"))
-        assert person.ask(lambda t, now, p=person: p.core.leave("#lobby", t, now)) is None
-        assert person.ask(lambda t, now, p=person: p.core.join("#lobby", t, now)) is None
+        core = person.core
+        assert person.ask(partial(core.leave, "#lobby")) is None
+        assert person.ask(partial(core.join, "#lobby")) is None
     bob.post("#lobby", "after")
     settle(alice, bob)
     said = [f"before {n}" for n in range(3)] + [f"lost {n}" for n in range(3)] + ["after"]

@@ -38,6 +38,12 @@ def test_an_identity_is_laid_out_as_written() -> None:
     assert Identity.decode(longest.encode()) == longest
 
 
+def test_an_identity_whose_halves_are_one_key_is_refused() -> None:
+    identity = ALICE.keys.identity
+    with pytest.raises(RefusedKey, match="made apart"):
+        replace(identity, signing_key=identity.agreement_key)
+
+
 def test_a_fingerprint_is_sixteen_digits_in_fours() -> None:
     fingerprint = ALICE.keys.identity.fingerprint
     assert fingerprint.replace(" ", "") == ALICE.keys.identity.hash.hex()[:16]

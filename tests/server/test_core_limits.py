@@ -2,8 +2,9 @@
 
 import pytest
 
+from saltline.protocol.content import RoomKind
 from saltline.protocol.errors import ErrorCode
-from saltline.protocol.to_client import Error, Pong, Published, Submitted, Welcome
+from saltline.protocol.to_client import Error, Pong, Posted, Published, Submitted, Welcome
 from saltline.protocol.to_relay import CheckInvite, Ping, Publish
 from saltline.server.effects import Pause, Resume
 from saltline.server.settings import Settings
@@ -276,3 +277,20 @@ def test_a_welcome_comes_after_everything_of_a_full_address() -> None:
     ada.connect()
     ada.connection.send(ada.registration(ada.entry()))
     ada.expect(Welcome)
+
+
+def test_a_long_post_costs_what_many_short_ones_do() -> None:
+    relay = MemoryRelay(settings=Settings(requests_per_second=1, requests_burst=100))
+    ada = Person(relay, "ada")
+    ada.register()
+    ada.take()
+    ada.join("#lobby")  # 20 of the 100
+    for _ in range(10):
+        ada.post("#lobby", "short")
+    long = ada.statement("#lobby", RoomKind.TEXT, b"x" * 60_000)  # 1 and 58 of the 70 left
+    ada.connection.send(ada.post_request(long))
+    assert ada.connection.take_all(Posted)
+    ada.connection.send(ada.post_request(ada.statement("#lobby", RoomKind.TEXT, b"y" * 60_000)))
+    (error,) = ada.connection.take_all(Error)
+    assert error.code == ErrorCode.RATE_LIMITED
+    assert error.retry_after_ms > 0
