@@ -4,6 +4,7 @@ python -m demo.picture
 """
 
 import fcntl
+import json
 import os
 import pty
 import select
@@ -18,7 +19,7 @@ import pyte
 
 from demo.programs import BIN, User, running_relay, temporary_folder
 
-COLUMNS, ROWS = 104, 26
+COLUMNS, ROWS = 104, 24
 CELL_WIDTH, CELL_HEIGHT = 8.4, 18
 PICTURE = Path(__file__).parent.parent / "docs" / "screen.svg"
 # The terminal's own colours; pyte names the sixteen and gives the others in hexadecimal.
@@ -122,32 +123,49 @@ def draw_row(screen: pyte.Screen, row: int) -> list[str]:
     return parts
 
 
+def compare(one: User, other: User) -> None:
+    """Both compare the safety number, as they would in person."""
+    for user, name in ((one, other.profile.name), (other, one.profile.name)):
+        number = next(
+            each["safety_number"]
+            for each in map(json.loads, user.run("contacts", "--json").splitlines())
+            if each["user"] == name
+        )
+        user.run("verify", name, number)
+
+
 def main() -> int:
     with temporary_folder("picture") as folder, running_relay(folder / "relay") as relay:
         people = {name: User(folder / name) for name in ("ada", "bob", "carol", "dave")}
         for name, user in people.items():
             user.register(relay, name)
         ada, bob, carol, dave = people.values()
-        carol.run("post", "#lobby", "-m", "the new relay is up, everybody can move over")
-        dave.run("post", "#dev", "-m", "tests are green on main")
-        ada.run("post", "#dev", "-m", "merging then")
+        for user, text in (
+            (ada, "anybody else on the new relay yet?"),
+            (carol, "just arrived"),
+            (dave, "moving my bots over tonight"),
+        ):
+            user.run("post", "#lobby", "-m", text)
         bob.run("send", "ada", "-m", "did the build pass?")
         ada.run("recv", "--once")
-        ada.run("send", "bob", "-m", "yes, tagged 1.2")
+        for text in ("yes, tagged 1.2", "the notes say what changed in the wire format"):
+            ada.run("send", "bob", "-m", text)
         bob.run("recv", "--once")
-        number = bob.run("verify", "ada").splitlines()
-        digits = " ".join(line.strip() for line in number[1:4])
-        ada.run("verify", "bob", digits)
+        compare(ada, bob)
         carol.run("send", "ada", "-m", "lunch?")
+        dave.run("post", "#dev", "-m", "tests are green on main")
         terminal = Terminal(str(BIN / "saltline"), "--profile", str(ada.profile))
         terminal.watch(3.0)
+        terminal.type("/join #dev\r")
         terminal.type("/query bob\r")
-        bob.run("send", "ada", "-m", "great, sending the log")
+        bob.run("send", "ada", "-m", "great, reading them now")
+        bob.run("send", "ada", "-m", "and what was the code for the door again?")
+        dave.run("post", "#dev", "-m", "ada: merging?")
         terminal.watch(1.0)
-        terminal.type("thank you. The key for the box is under the third flower pot\r")
+        terminal.type("let me say that here, where only you can read it\r")
         bob.run("recv", "--once")
         terminal.watch(1.5)
-        terminal.type("see you at 8")
+        terminal.type("it is 4")
         PICTURE.write_text(draw(terminal.screen), encoding="utf-8")
         print("\n".join(terminal.screen.display))
         terminal.leave()
