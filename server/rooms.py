@@ -148,6 +148,7 @@ class Rooms:
         return ask.NewEntry(
             statement.room,
             account.id,
+            device.mailbox,
             account.username,
             device.identity.device,
             statement.message_id,

@@ -202,6 +202,7 @@ class NewEntry(Struct, frozen=True, gc=False):
 
     room: str
     account: int
+    mailbox: int  # of the device that made it
     username: str
     device: int
     message_id: bytes
@@ -214,8 +215,9 @@ class NewEntry(Struct, frozen=True, gc=False):
 class StoreEntry(Work, frozen=True, gc=False):
     """A member's next entry; `leaves` ends the membership -> EntryStored.
 
-    UNKNOWN_ROOM, NOT_A_MEMBER, BAD_STATEMENT for a `seen` above the room's last number. A message
-    id that this account used in this room before: the number it has, and nothing new.
+    UNKNOWN_DEVICE if its device was ended since; UNKNOWN_ROOM, NOT_A_MEMBER; BAD_STATEMENT for a
+    `seen` above the room's last number. A message id that this account used in this room before:
+    the number it has, and nothing new.
     """
 
     entry: NewEntry
@@ -223,7 +225,10 @@ class StoreEntry(Work, frozen=True, gc=False):
 
 
 class JoinRoom(Work, frozen=True, gc=False):
-    """A join entry, in a room that it may create -> RoomJoined, or TOO_MANY_ROOMS."""
+    """A join entry, in a room that it may create -> RoomJoined.
+
+    UNKNOWN_DEVICE if its device was ended since; BAD_STATEMENT, TOO_MANY_ROOMS.
+    """
 
     entry: NewEntry
     recent: int  # how many entries before its own a newcomer may see

@@ -57,6 +57,7 @@ class Rooms:
     def store_entry(self, work: ask.StoreEntry) -> EntryStored:
         """Number and chain a member's entry, unless it is here already."""
         entry = work.entry
+        self._check_live(entry.mailbox)
         room = self._by_name.get(entry.room) or self._load(entry.room)
         number = self._number_of(room, entry)
         if number is not None:
@@ -75,6 +76,7 @@ class Rooms:
     def join(self, work: ask.JoinRoom) -> RoomJoined:
         """Add a member with its join entry; who is one already gets the number it has."""
         entry = work.entry
+        self._check_live(entry.mailbox)
         room = self._find(entry.room)
         if room is not None:
             membership = self._membership(room, entry.account)
@@ -263,6 +265,11 @@ class Rooms:
             (entry.account, entry.message_id, first_slot, first_slot | NUMBER_MASK),
         ).get
         return None if slot is None else slot & NUMBER_MASK
+
+    def _check_live(self, mailbox: int) -> None:
+        """A device that was ended while its request waited signs nothing for its account."""
+        if self._execute("SELECT 1 FROM mailbox WHERE id = ? AND live", (mailbox,)).get is None:
+            raise Refusal(ErrorCode.UNKNOWN_DEVICE, "This device was ended.")
 
     def _check_seen(self, room: _Room, entry: ask.NewEntry) -> None:
         if entry.seen > room.last_number:

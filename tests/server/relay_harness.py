@@ -223,15 +223,19 @@ class MemoryRelay:
         self.is_holding = False
         self._commit()
 
+    def release_one_group(self) -> None:
+        """Commit what is held now as one group; what comes of it is held again."""
+        group, self._held = self._held, []
+        operations: Sequence[Operation] = [persist.operation for persist in group]
+        outcomes = self.store.run(operations)
+        tokens = (persist.token for persist in group)
+        results = list(zip(tokens, outcomes, strict=True))
+        self._carry_out(self.core.stored_all(results, self.now_ms))
+        self.store.maintain()
+
     def _commit(self) -> None:
         while self._held and not self.is_holding:
-            group, self._held = self._held, []
-            operations: Sequence[Operation] = [persist.operation for persist in group]
-            outcomes = self.store.run(operations)
-            tokens = (persist.token for persist in group)
-            results = list(zip(tokens, outcomes, strict=True))
-            self._carry_out(self.core.stored_all(results, self.now_ms))
-            self.store.maintain()
+            self.release_one_group()
 
     # --- effects -------------------------------------------------------------------------------
 

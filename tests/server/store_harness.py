@@ -31,9 +31,10 @@ def envelope(name: str, content: bytes = b"sealed", now_ms: int = NOW_MS) -> ask
 
 
 def entry(account: int, room: str = "#lobby", signed: bytes = b"signed") -> ask.NewEntry:
-    """With a new message id."""
+    """With a new message id, of an account whose first device has the mailbox of its number."""
+    message_id = os.urandom(16)
     return ask.NewEntry(
-        room, account, f"user{account}", 1, os.urandom(16), 0, signed, bytes(64), NOW_MS
+        room, account, account, f"user{account}", 1, message_id, 0, signed, bytes(64), NOW_MS
     )
 
 

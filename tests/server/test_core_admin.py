@@ -7,9 +7,10 @@ import pytest
 
 from saltline.crypto.bundles import PrekeyKind
 from saltline.crypto.keylog import replay
+from saltline.protocol.content import RoomKind
 from saltline.protocol.errors import ErrorCode
-from saltline.protocol.to_client import Error, LookedUp, Presence
-from saltline.protocol.to_relay import Lookup, LookupName
+from saltline.protocol.to_client import Error, LookedUp, Presence, RoomEntry
+from saltline.protocol.to_relay import Join, Lookup, LookupName
 from saltline.server.administration import (
     AdminRequest,
     Code,
@@ -21,13 +22,15 @@ from saltline.server.administration import (
     Removed,
     RemoveUser,
     ResetUser,
+    RoomRow,
+    Rooms,
     Stats,
     UserRow,
     Users,
 )
 from tests.server.person import Person
 from tests.server.relay_harness import DAY_MS, START_MS, MemoryRelay
-from tests.server.scenes import count_rows, registered
+from tests.server.scenes import count_rows, members, registered
 
 
 def test_users_are_listed_by_name() -> None:
@@ -123,6 +126,30 @@ def test_a_removed_account_is_closed_for_good(tmp_path: Path) -> None:
         assert again.connection.take_one(Error).code == ErrorCode.NAME_TAKEN
     assert count_rows(relay, "envelope") == 0
     assert count_rows(relay, "prekey") == 0
+
+
+def join_request(person: Person, room: str) -> Join:
+    post = person.post_request(person.statement(room, RoomKind.JOIN))
+    return Join(post.id, post.signed, post.signature)
+
+
+def test_what_waits_behind_a_removal_changes_no_room() -> None:
+    relay = MemoryRelay()
+    ada, bob = members(relay, "ada", "bob")
+    relay.hold()
+    ticket = relay.ask(RemoveUser("bob"))
+    relay.release_one_group()  # bob is found, and about to be closed
+    assert ticket not in relay.answers
+    bob.connection.send(
+        bob.post_request(bob.statement("#lobby", RoomKind.TEXT, b"too late")),
+        join_request(bob, "#garden"),
+    )
+    relay.release()
+    assert relay.answers[ticket] == Removed("bob", 1)
+    assert bob.connection.take_one(Error).code == ErrorCode.REMOVED
+    assert ada.connection.take_all(RoomEntry) == []
+    assert relay.admin(ListRooms()) == Rooms((RoomRow("#lobby", 1, 1, 2),))
+    assert count_rows(relay, "member") == 1
 
 
 def test_who_is_not_there_cannot_be_removed() -> None:

@@ -5,14 +5,15 @@ from dataclasses import replace
 import pytest
 
 from saltline.crypto.keylog import replay
+from saltline.protocol.content import RoomKind
 from saltline.protocol.errors import ErrorCode
-from saltline.protocol.to_client import CaughtUp, Error, Invited, Welcome
+from saltline.protocol.to_client import CaughtUp, Error, Invited, RoomEntry, Welcome
 from saltline.protocol.to_relay import CheckInvite
 from saltline.server.administration import Refused, ResetUser
 from saltline.server.settings import Registration, Settings
 from tests.server.person import Person
 from tests.server.relay_harness import DAY_MS, MemoryRelay
-from tests.server.scenes import invite, log_of, refused, reset_code
+from tests.server.scenes import invite, log_of, members, refused, reset_code
 
 BY_INVITE = Settings(registration=Registration.INVITE)
 
@@ -147,6 +148,23 @@ def test_a_reset_ends_the_old_device_and_begins_a_new_one() -> None:
     bob.take()
     bob.submit(lost, b"late")
     assert bob.connection.take_one(Error).code == ErrorCode.UNKNOWN_DEVICE
+
+
+def test_a_post_that_waits_behind_a_reset_is_not_numbered() -> None:
+    relay = MemoryRelay()
+    lost, bob = members(relay, "ada", "bob")
+    code = reset_code(relay, "ada")
+    new = Person(relay, "ada", device=2)
+    registration = new.registration(new.reset_entry(new.check_invite(code)), code)
+    relay.hold()
+    new.connection.send(registration)
+    relay.release_one_group()  # the code is found, and the reset about to be stored
+    lost.connection.send(lost.post_request(lost.statement("#lobby", RoomKind.TEXT, b"too late")))
+    relay.release()
+    new.expect(Welcome)
+    assert [error.code for error in lost.connection.take_all(Error)] == [ErrorCode.REMOVED]
+    assert bob.connection.take_all(RoomEntry) == []
+    assert bob.post("#lobby", "next").number == 3
 
 
 def test_a_reset_needs_its_own_code() -> None:

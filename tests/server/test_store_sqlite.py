@@ -7,6 +7,7 @@ from unittest.mock import patch
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from saltline.crypto.signatures import EMPTY_HISTORY, next_history_hash
 from saltline.protocol.errors import ErrorCode
@@ -263,6 +264,46 @@ def test_memberships_count_in_the_room(store: SqliteStore) -> None:
     )
     assert one(store, ask.StoreEntry(entry(2), True)) == EntryStored(3, True, 1)
     assert one(store, ask.ReadRooms(1)) == RoomsRead((RoomState("#garden", 1, 1),))
+
+
+def close_ada() -> ask.CloseAccount:
+    return ask.CloseAccount("ada", (ask.LogEntry("ada", 1, b"revoke", b"leaf"),))
+
+
+@pytest.mark.parametrize("is_one_group", [True, False])
+def test_a_closed_account_enters_no_room(store: SqliteStore, is_one_group: bool) -> None:
+    one(store, join(2))
+    late: list[Operation] = [close_ada(), join(1), join(1, "#garden"), post(1)]
+    outcomes = store.run(late) if is_one_group else [one(store, each) for each in late]
+    assert outcomes[0] == AccountClosed(1, (1,), ())
+    assert [each.code for each in outcomes[1:] if isinstance(each, StoreError)] == [
+        ErrorCode.UNKNOWN_DEVICE
+    ] * 3
+    assert one(store, ask.ReadRooms(10)) == RoomsRead((RoomState("#lobby", 1, 1),))
+
+
+def test_a_device_that_a_reset_ended_posts_nothing_more(store: SqliteStore) -> None:
+    code = ask.AddCode(b"code", "ada", 1, NOW_MS + DAY_MS)
+    new = ask.NewDevice(2, b"id", b"sig", b"new signing", b"new agreement")
+    reset = ask.ResetAccount(ask.LogEntry("ada", 1, b"reset", b"leaf"), new, b"code", NOW_MS)
+    before, late = entry(1), entry(1)
+    store.run([join(1), join(2), ask.StoreEntry(before, False), code])
+    _, *refused = store.run(
+        [
+            reset,
+            ask.StoreEntry(late, False),
+            ask.StoreEntry(before, False),
+            ask.StoreEntry(late, True),
+            join(1, "#garden"),
+        ]
+    )
+    assert [each.code for each in refused if isinstance(each, StoreError)] == [
+        ErrorCode.UNKNOWN_DEVICE
+    ] * 4
+    # The account is a member still, through its new device, whose mailbox is the third.
+    assert one(store, ask.StoreEntry(replace(late, mailbox=3, device=2), False)) == EntryStored(
+        4, True, 2
+    )
 
 
 def test_expiry_takes_the_oldest_first_and_a_bounded_number(store: SqliteStore) -> None:
