@@ -62,6 +62,12 @@ def ask(folder: Path, request: AdminRequest, timeout_s: float = ANSWER_TIMEOUT_S
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
             sock.settimeout(timeout_s)
+            if path.parent != folder and not _is_private(path.parent):
+                raise UsageError(
+                    f"{path.parent} belongs to somebody else, or is open to others: what listens"
+                    " there may not be the relay. Nothing was asked. Remove that folder, and"
+                    " restart the relay."
+                )
             sock.connect(os.fspath(path))
             sock.sendall(_encode(request) + b"\n")
             result: AdminResult = _decode_result(_read_line(sock))
@@ -95,18 +101,24 @@ def _read_line(sock: socket.socket) -> bytes:
     return bytes(line)
 
 
+def _is_private(folder: Path) -> bool:
+    """Whether it is a folder, no link, and this user's alone. Raises OSError."""
+    found = folder.lstat()
+    is_ours = stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()
+    return is_ours and not stat.S_IMODE(found.st_mode) & 0o077
+
+
 def _make_private_parent(path: Path) -> None:
     """The folder of a socket outside the data folder: ours alone, or refused."""
     try:
         path.parent.mkdir(mode=0o700, exist_ok=True)
-        found = path.parent.lstat()
+        is_private = _is_private(path.parent)
     except OSError as error:
         raise UsageError(
             f"The folder {path.parent} cannot be made: {why(error)}. The path of the data folder"
             " is too long for a socket in it: choose a shorter one with --data."
         ) from None
-    is_ours = stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()
-    if not is_ours or stat.S_IMODE(found.st_mode) & 0o077:
+    if not is_private:
         raise UsageError(
             f"{path.parent} belongs to somebody else, or is open to others. The path of the data"
             " folder is too long for a socket in it: choose a shorter one with --data."

@@ -5,6 +5,7 @@ The pin is SHA-256 of the DER SubjectPublicKeyInfo (RFC 7469, section 2.4), writ
 
 import hashlib
 import ipaddress
+import os
 import re
 import ssl
 import stat
@@ -31,7 +32,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from saltline.server.data_folder import write_private
+from saltline.server.data_folder import open_private, write_private
 from saltline.server.errors import UsageError, why
 
 CERTIFICATE_FILE: Final = "certificate.pem"
@@ -139,8 +140,8 @@ def load_or_make(folder: Path, names: Iterable[str], now: datetime) -> Certifica
     chain, key_path = folder / CERTIFICATE_FILE, folder / KEY_FILE
     subjects = _subjects(names)
     try:
-        if key_path.exists():
-            key_path.chmod(0o600)
+        if os.path.lexists(key_path):
+            os.close(open_private(key_path, os.O_RDONLY))  # no link, and from now on ours alone
             key = _read_own_key(key_path)
             if chain.exists() and _still_good(_read_certificate(chain), key, subjects, now):
                 return load(chain, key_path, now)

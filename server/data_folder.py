@@ -1,5 +1,6 @@
 """The relay's data folder: private, with secrets in 0600 files, and one running relay's."""
 
+import errno
 import fcntl
 import os
 import stat
@@ -18,6 +19,28 @@ _LOCK_WAIT_S: Final = 0.5
 _FOLDER_MODE: Final = 0o700
 _FILE_MODE: Final = 0o600
 _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
+
+
+def open_private(path: Path, flags: int) -> int:
+    """Open one of the folder's own files, and close it to others. Raises OSError.
+
+    A link is refused: whoever planted it could have another file read, written or opened up.
+    """
+    flags |= os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK  # a pipe would wait for its other end
+    try:
+        descriptor = os.open(path, flags, _FILE_MODE)
+    except OSError:
+        if path.is_symlink():
+            raise OSError(errno.ELOOP, f"{path.name} is a symbolic link") from None
+        raise
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, f"{path.name} is not a file")
+        os.fchmod(descriptor, _FILE_MODE)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
 
 
 def write_private(path: Path, data: bytes) -> None:
@@ -88,6 +111,11 @@ class DataFolder:
             raise UsageError(f"The data folder {path} cannot be used: {why(error)}.") from None
         if not stat.S_ISDIR(found.st_mode):
             raise UsageError(f"{path} is not a folder. Name one with --data.")
+        if found.st_uid != os.geteuid():
+            raise UsageError(
+                f"The data folder {path} belongs to another user. Nothing was changed. Run this as"
+                " the user who owns it, or name another folder with --data."
+            )
         folder = cls(path)
         if found.st_mode & _OTHERS:
             folder._make_private()
@@ -121,7 +149,7 @@ class DataFolder:
         """
         path = self.path / LOCK_FILE
         try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, _FILE_MODE)
+            descriptor = open_private(path, os.O_RDWR | os.O_CREAT)
         except OSError as error:
             raise UsageError(f"The lock {path} cannot be opened: {why(error)}.") from None
         if not _lock_soon(descriptor):
@@ -138,7 +166,7 @@ class DataFolder:
     def is_in_use(self) -> bool:
         """Whether a relay runs on this folder."""
         try:
-            descriptor = os.open(self.path / LOCK_FILE, os.O_RDWR | os.O_CLOEXEC)
+            descriptor = open_private(self.path / LOCK_FILE, os.O_RDWR)
         except OSError:
             return False
         try:
@@ -157,8 +185,8 @@ class DataFolder:
         """
         path = self.path / LOG_KEY_FILE
         try:
-            seed = path.read_bytes()
-            path.chmod(_FILE_MODE)
+            with open(open_private(path, os.O_RDONLY), "rb") as file:
+                seed = file.read(LOG_KEY_BYTES + 1)
         except FileNotFoundError:
             if random is None or self.database.exists():
                 raise UsageError(

@@ -195,6 +195,40 @@ def test_a_path_too_long_for_a_socket_has_one_elsewhere(tmp_path: Path, short: P
         ScriptedRelay(config_in(deep)).start()
 
 
+@pytest.mark.parametrize("trap", ["open", "link", "another user's"])
+def test_a_socket_in_a_shared_folder_is_trusted_only_if_it_is_ours(
+    tmp_path: Path, short: Path, monkeypatch: pytest.MonkeyPatch, trap: str
+) -> None:
+    folder = DataFolder.open(tmp_path / ("x" * 100), create=True)
+    if trap == "another user's":
+        uid = os.geteuid() + 1
+        monkeypatch.setattr(os, "geteuid", lambda: uid)
+    path = socket_path(folder.path)
+    real = short / "real"
+    real.mkdir(mode=0o700)
+    if trap == "link":
+        path.parent.symlink_to(real)
+    else:
+        real.rename(path.parent)
+    if trap == "open":
+        path.parent.chmod(0o770)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        listener.setblocking(False)
+        with pytest.raises(UsageError, match="may not be the relay. Nothing was asked."):
+            ask(folder.path, asks.RemoveUser("ada"), timeout_s=0.1)
+        with pytest.raises(BlockingIOError):
+            listener.accept()
+
+
+def test_without_a_relay_no_folder_is_there_either(tmp_path: Path, short: Path) -> None:
+    folder = DataFolder.open(tmp_path / ("x" * 100), create=True)
+    with pytest.raises(UsageError, match="No relay runs on"):
+        ask(folder.path, asks.ListUsers())
+    assert list(short.iterdir()) == []
+
+
 def test_a_temporary_folder_with_a_long_path_is_no_obstacle(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -94,6 +94,65 @@ def test_a_lost_log_key_is_not_replaced_in_silence(tmp_path: Path) -> None:
         assert greets(relay)
 
 
+@pytest.mark.parametrize("name", ["relay.lock", LOG_KEY_FILE, "certificate.key"])
+@pytest.mark.parametrize("is_dangling", [False, True])
+def test_a_planted_link_is_refused_and_its_target_left_alone(
+    tmp_path: Path, name: str, is_dangling: bool
+) -> None:
+    config = config_in(tmp_path)
+    with Relay(config):
+        pass
+    target = tmp_path / "target"
+    (config.data / name).rename(target)
+    target.chmod(0o644)
+    held = target.read_bytes()
+    if is_dangling:
+        target.unlink()
+    (config.data / name).symlink_to(target)
+    assert f"{name} is a symbolic link" in refusal(config)
+    assert target.exists() is not is_dangling
+    if not is_dangling:
+        assert target.read_bytes() == held
+        assert stat.S_IMODE(target.stat().st_mode) == 0o644
+
+
+def test_a_pipe_instead_of_a_key_is_refused_at_once(tmp_path: Path) -> None:
+    config = config_in(tmp_path)
+    config.data.mkdir(mode=0o700)
+    os.mkfifo(config.data / LOG_KEY_FILE)
+    assert "log.key is not a file" in refusal(config)
+
+
+def test_secrets_that_were_opened_up_are_closed_again(tmp_path: Path) -> None:
+    config = config_in(tmp_path)
+    secrets = [config.data / name for name in ("relay.lock", LOG_KEY_FILE, "certificate.key")]
+    with Relay(config):
+        pass
+    for path in secrets:
+        path.chmod(0o644)
+    with Relay(config):
+        assert [stat.S_IMODE(path.stat().st_mode) for path in secrets] == [0o600] * 3
+
+
+@pytest.mark.parametrize("is_link", [False, True])
+def test_somebody_elses_folder_is_refused_and_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_link: bool
+) -> None:
+    config = config_in(tmp_path)
+    theirs = tmp_path / "theirs" if is_link else config.data
+    theirs.mkdir(mode=0o755)
+    if is_link:
+        config.data.symlink_to(theirs)
+    uid = os.geteuid() + 1
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "geteuid", lambda: uid)
+        assert "belongs to another user. Nothing was changed." in refusal(config)
+    assert stat.S_IMODE(theirs.stat().st_mode) == 0o755
+    assert list(theirs.iterdir()) == []
+    with Relay(config) as relay:
+        assert greets(relay), "a link to a folder of one's own is fine"
+
+
 def test_a_database_that_is_none_is_said(tmp_path: Path) -> None:
     config = config_in(tmp_path)
     with Relay(config):
