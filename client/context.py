@@ -7,9 +7,12 @@ from typing import Final
 from saltline.client.commands import Answer, Command, Emit, Transmit
 from saltline.client.model import (
     ConversationChanged,
+    Delivery,
     Event,
     ExitCode,
+    Line,
     LineAdded,
+    LineChanged,
     LineKind,
     Refused,
 )
@@ -24,7 +27,7 @@ from saltline.crypto.primitives import Random
 from saltline.protocol import to_client, to_relay
 from saltline.protocol.errors import ErrorCode
 from saltline.protocol.frames import encode_frame
-from saltline.protocol.limits import REQUEST_TIMEOUT_S
+from saltline.protocol.limits import MESSAGE_ID_BYTES, REQUEST_TIMEOUT_S
 from saltline.protocol.messages import ClientMessage, RelayMessage, encode_message
 from saltline.protocol.text import sanitise
 
@@ -271,6 +274,31 @@ class Context:
         row = self.timeline.add(line)
         self.emit(LineAdded(line.conversation, row))
         return row
+
+    def add_own_text(self, conversation: str, text: str) -> tuple[int, bytes]:
+        """A line of ours that waits to leave: its row and its new id (16 bytes)."""
+        message_id = self.random(MESSAGE_ID_BYTES)
+        line = NewLine(
+            conversation,
+            LineKind.TEXT,
+            self.account.username,
+            text,
+            self.now_ms,
+            self.now_ms,
+            message_id,
+            mine=True,
+            delivery=Delivery.QUEUED,
+        )
+        return self.add_line(line), message_id
+
+    def again(self, row: int) -> Line:
+        """A line of ours that failed waits again. Raises Refused for any other."""
+        line = self.timeline.line(row)
+        if line is None or not line.mine or line.delivery is not Delivery.FAILED:
+            raise Refused("Only a message that failed can be sent again.")
+        self.timeline.requeue(row)
+        self.emit(LineChanged(line.conversation, row))
+        return line
 
     def say(self, conversation: str, sentence: str, kind: LineKind = LineKind.NOTICE) -> None:
         """A line in this client's own words."""

@@ -7,11 +7,10 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from saltline.client.context import Context, Refusal
-from saltline.client.model import Delivery, ExitCode, LineChanged, LineKind, Refused
+from saltline.client.model import Delivery, ExitCode, LineChanged, Refused
 from saltline.client.rooms import Rooms
 from saltline.client.vault.outbox import Item
 from saltline.client.vault.rooms import RoomState
-from saltline.client.vault.timeline import NewLine
 from saltline.client.writing import encode_text
 from saltline.crypto.signatures import EMPTY_HISTORY, RoomStatement
 from saltline.protocol.content import RoomKind
@@ -73,32 +72,15 @@ class Posting:
         self._ctx.check_not_ended()
         data = encode_text(text)
         ctx = self._ctx
-        message_id = ctx.random(MESSAGE_ID_BYTES)
-        row = ctx.add_line(
-            NewLine(
-                room,
-                LineKind.TEXT,
-                ctx.account.username,
-                text,
-                ctx.now_ms,
-                ctx.now_ms,
-                message_id,
-                mine=True,
-                delivery=Delivery.QUEUED,
-            )
-        )
+        row, message_id = ctx.add_own_text(room, text)
         ctx.outbox.add(room, row, message_id + data)
         self._waiting.add(room)
         return row
 
     def requeue(self, row: int) -> None:
         """A failed post again, under its own id. Raises Refused."""
-        line = self._ctx.timeline.line(row)
-        if line is None or not line.mine or line.delivery is not Delivery.FAILED:
-            raise Refused("Only a message that failed can be sent again.")
-        self._ctx.timeline.requeue(row)
+        line = self._ctx.again(row)
         self._ctx.outbox.add(line.conversation, row, line.id + line.body.encode("utf-8"))
-        self._ctx.emit(LineChanged(line.conversation, row))
         self._waiting.add(line.conversation)
 
     def pump(self) -> None:

@@ -2,9 +2,8 @@
 
 from saltline.client.contacts import Contacts
 from saltline.client.context import Context
-from saltline.client.model import Delivery, LineChanged, LineKind, Refused
+from saltline.client.model import Refused
 from saltline.client.outgoing import Outgoing
-from saltline.client.vault.timeline import NewLine
 from saltline.protocol.content import Content, Kind, Receipt, encode_content, encode_receipt
 from saltline.protocol.limits import MESSAGE_ID_BYTES, RECEIPT_MAX_IDS, TEXT_MAX_BYTES
 
@@ -39,20 +38,7 @@ class Writing:
         self._contacts.check_may_send(username)
         self._contacts.accept(username)
         ctx, conversation = self._ctx, f"@{username}"
-        message_id = ctx.random(MESSAGE_ID_BYTES)
-        row = ctx.add_line(
-            NewLine(
-                conversation,
-                LineKind.TEXT,
-                ctx.account.username,
-                text,
-                ctx.now_ms,
-                ctx.now_ms,
-                message_id,
-                mine=True,
-                delivery=Delivery.QUEUED,
-            )
-        )
+        row, message_id = ctx.add_own_text(conversation, text)
         content = Content(Kind.TEXT, message_id, username, 0, ctx.now_ms, b"", data)
         ctx.outbox.add(conversation, row, encode_content(content))
         self._outgoing.wait_for_turn(conversation)
@@ -60,17 +46,13 @@ class Writing:
 
     def requeue(self, row: int) -> None:
         """A failed line again, under its own id. Raises Refused."""
-        line = self._ctx.timeline.line(row)
-        if line is None or not line.mine or line.delivery is not Delivery.FAILED:
-            raise Refused("Only a message that failed can be sent again.")
+        line = self._ctx.again(row)
         username = line.conversation[1:]
-        self._contacts.check_may_send(username)
+        self._contacts.check_may_send(username)  # raises before anything of this is kept
         content = Content(
             Kind.TEXT, line.id, username, 0, line.sent_ms, b"", line.body.encode("utf-8")
         )
-        self._ctx.timeline.requeue(row)
         self._ctx.outbox.add(line.conversation, row, encode_content(content))
-        self._ctx.emit(LineChanged(line.conversation, row))
         self._outgoing.wait_for_turn(line.conversation)
 
     def queue_receipts(self) -> None:

@@ -1,15 +1,25 @@
-"""A relay with Alice and Bob on it, in memory."""
+"""A relay with Alice and Bob on it, in memory; and a TLS server for the link alone."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import apsw
 import pytest
 
+from saltline.client.link import Link
+from saltline.client.link_events import Target
 from saltline.client.vault import database
 from saltline.protocol import limits
 from saltline.server.settings import Settings
 from saltline.server.store.sqlite import SqliteStore
+from tests.client.tls_peer import (
+    QUICK_S,
+    Events,
+    Shown,
+    StartLink,
+    TlsServer,
+    make_certificate,
+)
 from tests.client.world import MemoryRelay, Person
 
 Meet = Callable[[str], Person]
@@ -61,3 +71,44 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     prepare = SqliteStore._prepare
     monkeypatch.setattr(database, "_connect", connect_quickly)
     monkeypatch.setattr(SqliteStore, "_prepare", prepare_quickly)
+
+
+# --- the link alone ------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("certificates")
+
+
+@pytest.fixture(scope="session")
+def authority(certificates: Path) -> Shown:
+    return make_certificate(certificates, "authority", host="authority.example")
+
+
+@pytest.fixture(scope="session")
+def shown(certificates: Path, authority: Shown) -> Shown:
+    return make_certificate(certificates, "relay", signed_by=authority)
+
+
+@pytest.fixture
+def server(shown: Shown) -> Iterator[TlsServer]:
+    with TlsServer(shown) as running:
+        yield running
+
+
+@pytest.fixture
+def start_link() -> Iterator[StartLink]:
+    """Links that stop with the test."""
+    links: list[Link] = []
+
+    def start(target: Target) -> tuple[Link, Events]:
+        events = Events()
+        link = Link(target, events, first_retry_s=QUICK_S)
+        links.append(link)
+        link.start()
+        return link, events
+
+    yield start
+    for link in links:
+        link.stop()

@@ -5,8 +5,6 @@ import selectors
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
@@ -23,56 +21,14 @@ from saltline.protocol.frames import encode_frame
 from saltline.protocol.limits import FRAME_MAX_BYTES
 from saltline.protocol.names import RelayAddress
 from tests.client.tls_peer import (
+    QUICK_S,
     Events,
     Shown,
+    StartLink,
     TlsServer,
     closed_port,
-    make_certificate,
     wait_until,
 )
-
-QUICK_S = 0.01
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("certificates")
-
-
-@pytest.fixture(scope="module")
-def authority(folder: Path) -> Shown:
-    return make_certificate(folder, "authority", host="authority.example")
-
-
-@pytest.fixture(scope="module")
-def shown(folder: Path, authority: Shown) -> Shown:
-    return make_certificate(folder, "relay", signed_by=authority)
-
-
-@pytest.fixture
-def server(shown: Shown) -> Iterator[TlsServer]:
-    with TlsServer(shown) as running:
-        yield running
-
-
-StartLink = Callable[[Target], tuple[Link, Events]]
-
-
-@pytest.fixture
-def start_link() -> Iterator[StartLink]:
-    links: list[Link] = []
-
-    def start(target: Target) -> tuple[Link, Events]:
-        events = Events()
-        link = Link(target, events, first_retry_s=QUICK_S)
-        links.append(link)
-        link.start()
-        return link, events
-
-    yield start
-    for link in links:
-        link.stop()
-
 
 # --- frames ----------------------------------------------------------------------------------
 

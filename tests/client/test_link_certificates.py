@@ -1,13 +1,11 @@
 """Whom the link trusts: a pin, or an authority and the host name, before one byte leaves."""
 
 import ssl
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from saltline.client.certificates import format_pin, inspect_relay, parse_pin, read_target
-from saltline.client.link import Link
 from saltline.client.link_events import (
     LinkDown,
     LinkRefused,
@@ -18,56 +16,13 @@ from saltline.client.link_events import (
 from saltline.client.model import ExitCode, Refused
 from saltline.protocol.names import RelayAddress
 from tests.client.tls_peer import (
-    Events,
     Shown,
+    StartLink,
     TlsServer,
     closed_port,
     make_certificate,
     wait_until,
 )
-
-QUICK_S = 0.01
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("certificates")
-
-
-@pytest.fixture(scope="module")
-def authority(folder: Path) -> Shown:
-    return make_certificate(folder, "authority", host="authority.example")
-
-
-@pytest.fixture(scope="module")
-def shown(folder: Path, authority: Shown) -> Shown:
-    return make_certificate(folder, "relay", signed_by=authority)
-
-
-@pytest.fixture
-def server(shown: Shown) -> Iterator[TlsServer]:
-    with TlsServer(shown) as running:
-        yield running
-
-
-StartLink = Callable[[Target], tuple[Link, Events]]
-
-
-@pytest.fixture
-def start_link() -> Iterator[StartLink]:
-    links: list[Link] = []
-
-    def start(target: Target) -> tuple[Link, Events]:
-        events = Events()
-        link = Link(target, events, first_retry_s=QUICK_S)
-        links.append(link)
-        link.start()
-        return link, events
-
-    yield start
-    for link in links:
-        link.stop()
-
 
 # --- certificates ----------------------------------------------------------------------------
 
@@ -130,9 +85,9 @@ def test_the_systems_authorities_do_not_vouch_for_a_relay_of_our_own(
 
 
 def test_an_authority_vouches_for_a_name_not_for_every_name(
-    folder: Path, authority: Shown, start_link: StartLink
+    certificates: Path, authority: Shown, start_link: StartLink
 ) -> None:
-    elsewhere = make_certificate(folder, "other", host="other.example", signed_by=authority)
+    elsewhere = make_certificate(certificates, "other", host="other.example", signed_by=authority)
     with TlsServer(elsewhere) as server:
         _, events = start_link(Target(server.address, ca_file=str(authority.chain)))
 
@@ -143,8 +98,8 @@ def test_an_authority_vouches_for_a_name_not_for_every_name(
     assert ".." not in sentence and "mismatch" not in sentence
 
 
-def test_a_pin_does_not_ask_for_the_name(folder: Path, start_link: StartLink) -> None:
-    elsewhere = make_certificate(folder, "named", host="other.example")
+def test_a_pin_does_not_ask_for_the_name(certificates: Path, start_link: StartLink) -> None:
+    elsewhere = make_certificate(certificates, "named", host="other.example")
     with TlsServer(elsewhere) as server:
         _, events = start_link(Target(server.address, pin=elsewhere.spki_hash))
 
@@ -187,7 +142,7 @@ def test_a_pin_has_one_spelling(text: str) -> None:
         parse_pin(text)
 
 
-def test_what_proves_a_relay_is_said_once(folder: Path, authority: Shown) -> None:
+def test_what_proves_a_relay_is_said_once(certificates: Path, authority: Shown) -> None:
     pin = format_pin(b"\x01" * 32)
     pinned = read_target("relay.example", pin, None)
     moved = read_target("new.example:1", None, None, before=pinned)
@@ -198,6 +153,6 @@ def test_what_proves_a_relay_is_said_once(folder: Path, authority: Shown) -> Non
     with pytest.raises(Refused, match="not both"):
         read_target("relay.example", pin, "ca.pem")
     with pytest.raises(Refused, match="cannot be read"):
-        read_target("relay.example", None, str(folder / "nowhere.pem"))
+        read_target("relay.example", None, str(certificates / "nowhere.pem"))
     with pytest.raises(Refused, match="Not a relay's address"):
         read_target("two words", pin, None)

@@ -24,7 +24,8 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import NameOID
 
-from saltline.client.link_events import LinkEvent
+from saltline.client.link import Link
+from saltline.client.link_events import LinkEvent, Target
 from saltline.protocol.frames import FrameDecoder
 from saltline.protocol.names import RelayAddress
 
@@ -217,3 +218,8 @@ def closed_port() -> Iterator[int]:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         yield sock.getsockname()[1]
+
+
+# How long a link of a test waits before it tries again, in seconds.
+QUICK_S = 0.01
+StartLink = Callable[[Target], tuple[Link, Events]]
