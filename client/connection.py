@@ -213,7 +213,7 @@ class Connection:
             self._ctx.refused(error.id, refusal)
         elif not self._greeting.is_registering:
             if error.code == ErrorCode.REMOVED:
-                self._ctx.vault.set_meta("ended", 1)  # until a login succeeds after all
+                self._parts.end()
             self.leave(refusal.detail, retry=error.code not in _FINAL_ERRORS)
         elif self._greeting.try_login(refusal):
             pass

@@ -31,6 +31,11 @@ from saltline.protocol.limits import MESSAGE_ID_BYTES, REQUEST_TIMEOUT_S
 from saltline.protocol.messages import ClientMessage, RelayMessage, encode_message
 from saltline.protocol.text import sanitise
 
+ENDED: Final = (
+    "Not sent: this device was ended, by a reset or by the relay's admin. Nothing left this"
+    " computer. Ask the admin for a reset code, and register with it in a new profile; this one"
+    " keeps its messages to read."
+)
 # Where this client says what belongs to no conversation. The name is reserved on every relay.
 SYSTEM: Final = "@saltline"
 RETRY_MS: Final = 30_000  # after "mailbox full" and the like, where the relay names no time
@@ -153,12 +158,7 @@ class Context:
     def check_not_ended(self) -> None:
         """Raises Refused where the relay has said that it knows this device no more."""
         if self.vault.meta("ended"):
-            raise Refused(
-                "Not sent: this device was ended, by a reset or by the relay's admin. Nothing left"
-                " this computer. Ask the admin for a reset code, and register with it in a new"
-                " profile; this one keeps its messages to read.",
-                ExitCode.NOT_TRUSTED,
-            )
+            raise Refused(ENDED, ExitCode.NOT_TRUSTED)
 
     @property
     def pending_requests(self) -> int:

@@ -4,9 +4,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from saltline.client.contacts import Contacts
-from saltline.client.context import Context
+from saltline.client.context import ENDED, Context
 from saltline.client.devices import Devices
 from saltline.client.incoming import Incoming
+from saltline.client.model import Delivery, ExitCode, LineChanged
 from saltline.client.outgoing import Outgoing
 from saltline.client.posting import Posting
 from saltline.client.publishing import Publishing
@@ -93,6 +94,18 @@ class Parts:
         self.rooms.forget_caches()
         self.context.timeline.may_owe_receipts = True
         self._is_behind = True
+
+    def end(self) -> None:
+        """The relay knows this device no more: what waits cannot leave from it."""
+        context = self.context
+        context.vault.set_meta("ended", 1)  # until a login succeeds after all
+        for conversation in context.outbox.conversations():
+            for item in context.outbox.items(conversation):
+                context.outbox.remove(item.item)
+                if context.timeline.set_delivery(item.row, Delivery.FAILED, ENDED):
+                    context.emit(LineChanged(conversation, item.row, ExitCode.NOT_TRUSTED))
+        self.outgoing.load()
+        self.posting.load()
 
     def link_lost(self) -> None:
         """Forget what was on its way; the vault knows what is to be done again."""

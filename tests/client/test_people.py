@@ -50,9 +50,14 @@ def test_what_a_block_refused_is_no_gap(alice: Person, bob: Person) -> None:
 def test_an_ended_device_sends_nothing_and_says_what_to_do(
     alice: Person, bob: Person, relay: MemoryRelay, tmp_path: Path
 ) -> None:
+    alice.offline()
+    private, public = alice.send("bob", "before I knew"), alice.post("#lobby", "before I knew")
     relay.admin(RemoveUser("alice"))
-    settle(alice)
+    alice.online()
     assert not alice.core.ready
+    for line in (private, public):
+        assert alice.delivery(line) is Delivery.FAILED
+        assert "reset code" in alice.reason(line)
     with pytest.raises(Refused, match="this device was ended.*reset code") as refused:
         alice.send("bob", "can I?")
     assert refused.value.code is ExitCode.NOT_TRUSTED
