@@ -160,11 +160,6 @@ class Context:
         if self.vault.meta("ended"):
             raise Refused(ENDED, ExitCode.NOT_TRUSTED)
 
-    @property
-    def pending_requests(self) -> int:
-        """Requests that wait for the relay's answer."""
-        return len(self._pending)
-
     def emit(self, event: Event) -> None:
         """Tell whoever watches, once this turn has committed."""
         self.commands.append(Emit(event))

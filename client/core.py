@@ -148,10 +148,6 @@ class ClientCore:
             raise Refused(str(error)) from None
         return self._act(now_ms, begin)
 
-    def registration_failed(self, refused: Refused, now_ms: int) -> list[Command]:
-        """The relay could not be reached: whoever waits for a registration is told."""
-        return self._act(now_ms, lambda: self._connection.registration_ended(refused))
-
     # --- messages ------------------------------------------------------------------------------
 
     def _line(self, row: int) -> Line:

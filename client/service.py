@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import suppress
-from typing import Final, Protocol, TypeVar
+from typing import Final, TypeVar
 
 from saltline.client import records, requests
 from saltline.client.certificates import format_pin, read_target
@@ -32,13 +32,6 @@ _TAKE_MAX: Final = 200
 _CODES_KEPT: Final = 10_000
 
 Result = TypeVar("Result")
-
-
-class Port(Protocol):
-    """Where a command asks: this process's Service, or another's through its socket."""
-
-    def perform(self, request: AnyRequest) -> Iterator[Reply]:
-        """Raises Refused, also after some replies; OwnerGone when the other process went away."""
 
 
 class Service:

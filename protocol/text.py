@@ -27,7 +27,6 @@ MARKS_MAX_IN_SCRIPT: Final = 6
 # Joiners in one emoji: the longest that Unicode recommends (a kiss, families) have 3.
 EMOJI_JOINERS_MAX: Final = 3
 TAB: Final = "    "
-ELLIPSIS: Final = "…"
 
 _ZWNJ, _ZWJ = "\u200c", "\u200d"
 _TEXT_STYLE, _EMOJI_STYLE, _KEYCAP = "\ufe0e", "\ufe0f", "\u20e3"
@@ -38,7 +37,6 @@ _PLAIN: Final = re.compile(
     "\u3041-\u3096\u30a1-\u30fa\u4e00-\u9fff\uac00-\ud7a3]+"
 )
 _PLAIN_LINES: Final = re.compile("[ -~\n]*")
-_PART_OF_MARK: Final = re.compile(r"<(?:U(?:\+[0-9A-F]{0,6})?)?\Z")
 
 # Extended_Pictographic of emoji-data.txt, Unicode 15.1, with what it reserves for coming emoji.
 _PICTOGRAPH: Final = re.compile(
@@ -277,27 +275,3 @@ def sanitise(text: str, *, newlines: bool = True) -> str:
             walk.take(text[position], text[position + 1 : position + 2])
             position += 1
     return "".join(walk.written)
-
-
-def sanitise_bytes(data: bytes, *, newlines: bool = True) -> str:
-    r"""Decode UTF-8, what is none of it as `\xff`, and sanitise."""
-    return sanitise(data.decode("utf-8", "backslashreplace"), newlines=newlines)
-
-
-def short_text(text: str, max_chars: int) -> str:
-    """Sanitise for one line of at most `max_chars` (1 or more) characters, with an ellipsis.
-
-    Characters are counted, not cells. Neither a mark nor a cluster of characters is cut in two.
-    """
-    safe = sanitise(text[: max_chars + 1], newlines=False)
-    if len(safe) <= max_chars:
-        return safe
-    cut = max_chars - len(ELLIPSIS)
-    while cut > 0 and (
-        _kind(safe[cut]) not in (_Kind.KEPT, _Kind.PICTOGRAPH)
-        or _SKIN_TONE.match(safe[cut])
-        or safe[cut - 1] in (_ZWJ, _ZWNJ)
-    ):
-        cut -= 1
-    head = safe[:cut]
-    return _PART_OF_MARK.sub("", head) + ELLIPSIS

@@ -48,10 +48,6 @@ class PeopleStore:
             person.accepted,
         )
 
-    def usernames(self) -> list[str]:
-        """Everybody who was met, by name."""
-        return [row[0] for row in self._vault.rows("SELECT username FROM people ORDER BY username")]
-
     def entries(self, username: str) -> list[bytes]:
         """The accepted entries of a name, in order."""
         rows = self._vault.rows(

@@ -13,8 +13,6 @@ from saltline.protocol.text import (
     MARKS_MAX,
     MARKS_MAX_IN_SCRIPT,
     sanitise,
-    sanitise_bytes,
-    short_text,
 )
 
 HOSTILE = {
@@ -220,56 +218,3 @@ def test_whatever_stands_alone_has_a_width_or_is_marked() -> None:
     ]
 
     assert hidden == []
-
-
-@pytest.mark.parametrize(
-    ("data", "shown"),
-    [
-        (b"plain", "plain"),
-        ("grüße 👍🏽".encode(), "grüße 👍🏽"),
-        (b"\xff\xfe\x80", r"\xff\xfe\x80"),
-        (b"\xed\xa0\x80", r"\xed\xa0\x80"),
-        (b"\xc2\x9b31m", "<U+009B>31m"),
-        (b"\x1b[0m\xe2\x80\xae", "<U+001B>[0m<U+202E>"),
-        (b"cut \xe2\x80", r"cut \xe2\x80"),
-    ],
-)
-def test_bytes(data: bytes, shown: str) -> None:
-    assert sanitise_bytes(data) == shown
-
-
-@given(st.binary())
-def test_any_bytes_can_be_shown(data: bytes) -> None:
-    shown = sanitise_bytes(data, newlines=False)
-
-    assert "\n" not in shown
-    assert sanitise(shown, newlines=False) == shown
-
-
-@pytest.mark.parametrize(
-    ("text", "max_chars", "shown"),
-    [
-        ("short", 5, "short"),
-        ("longer", 5, "long…"),
-        ("two\nlines", 20, "two<U+000A>lines"),
-        ("a\u202eb", 4, "a…"),
-        ("a\u202eb", 9, "a…"),
-        ("a\u202eb", 10, "a<U+202E>b"),
-        ("👨\u200d👩\u200d👧", 3, "…"),
-        ("ab👍🏽👍🏽", 4, "ab…"),
-        ("abe\u0301\u0302x", 4, "ab…"),
-        ("x", 1, "x"),
-        ("xy", 1, "…"),
-        ("", 1, ""),
-    ],
-)
-def test_short_text(text: str, max_chars: int, shown: str) -> None:
-    assert short_text(text, max_chars) == shown
-
-
-@given(texts, st.integers(1, 30))
-def test_a_short_text_is_short_and_safe(text: str, max_chars: int) -> None:
-    shown = short_text(text, max_chars)
-
-    assert len(shown) <= max_chars
-    assert sanitise(shown, newlines=False) == shown

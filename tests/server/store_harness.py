@@ -7,6 +7,8 @@ from contextlib import contextmanager
 import apsw
 
 from saltline.server.store import operations as ask
+from saltline.server.store.interface import Operation, Outcome, StoreError
+from saltline.server.store.sqlite import SqliteStore
 
 RELAY_ID = b"r" * 32
 DAY_MS = 86_400_000
@@ -101,3 +103,9 @@ def faulty_disk(name: str) -> Iterator[FaultyDisk]:
         yield disk
     finally:
         disk.unregister()
+
+
+def one(store: SqliteStore, operation: Operation) -> Outcome | StoreError:
+    """The outcome of one operation in a group of its own."""
+    (outcome,) = store.run([operation])
+    return outcome

@@ -16,8 +16,6 @@ from saltline.server.store.interface import (
     EnvelopeStored,
     HistoryRead,
     MailboxRead,
-    Operation,
-    Outcome,
     StoreError,
     StoreUnusable,
 )
@@ -31,21 +29,9 @@ from tests.server.store_harness import (
     history,
     join,
     mailbox,
+    one,
     post,
 )
-
-
-@pytest.fixture
-def store() -> SqliteStore:
-    """With the accounts ada (1) and bob (2)."""
-    opened = SqliteStore(":memory:", RELAY_ID)
-    opened.run([account("ada"), account("bob")])
-    return opened
-
-
-def one(store: SqliteStore, operation: Operation) -> Outcome | StoreError:
-    (outcome,) = store.run([operation])
-    return outcome
 
 
 def copy_as_left(path: Path, to: Path) -> Path:

@@ -23,7 +23,6 @@ from saltline.server.store.interface import (
     HistoryRead,
     MailboxRead,
     Operation,
-    Outcome,
     RoomJoined,
     RoomsRead,
     RoomState,
@@ -41,22 +40,9 @@ from tests.server.store_harness import (
     history,
     join,
     mailbox,
+    one,
     post,
 )
-
-
-@pytest.fixture
-def store() -> SqliteStore:
-    """With the accounts ada (1) and bob (2)."""
-    opened = SqliteStore(":memory:", RELAY_ID)
-    opened.run([account("ada"), account("bob")])
-    return opened
-
-
-def one(store: SqliteStore, operation: Operation) -> Outcome | StoreError:
-    (outcome,) = store.run([operation])
-    return outcome
-
 
 # --- groups --------------------------------------------------------------------------------------
 
