@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: .venv test check demo chat clean
+.PHONY: .venv test check torture demo chat clean
 
 .venv: $(INSTALLED)
 
@@ -25,6 +25,10 @@ check: $(INSTALLED)
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/pytest -q tests/test_house.py
+
+# Every promise tried at length (docs/testing.md): most of an hour. NAMES='...' for some of them.
+torture: $(INSTALLED)
+	@$(BIN)/python -m tests.torture $(NAMES)
 
 demo: $(INSTALLED)
 	@$(BIN)/python -m demo.demo

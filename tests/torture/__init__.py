@@ -1,0 +1,1 @@
+"""The promises about what is never lost, tried the hard way: long here, short in the suite."""
