@@ -55,34 +55,39 @@ class AccountRow:
 class Vault:
     """A connection to the vault. One writes; `reader()` gives others that only read.
 
-    Not for use by two threads at once.
+    Not for use by two threads at once. `vfs` names an apsw VFS, for tests on a simulated disk.
     """
 
-    def __init__(self, db: apsw.Connection, path: Path, key: bytes) -> None:
+    def __init__(self, db: apsw.Connection, path: Path, key: bytes, vfs: str | None = None) -> None:
         self.db = db
         self._path = path
         self._key = key
+        self._vfs = vfs
         self._tidied = -1  # how many rows had changed when the log was last emptied
 
     def __repr__(self) -> str:
         return f"Vault({str(self._path)!r})"
 
     @classmethod
-    def create(cls, path: Path, key: bytes) -> "Vault":
+    def create(cls, path: Path, key: bytes, *, vfs: str | None = None) -> "Vault":
         """A new vault; `key` has 32 bytes. Raises VaultFailed, also when the file exists."""
         if path.exists():
             raise VaultFailed("A vault exists there already. Nothing was changed.")
-        path.touch(mode=0o600)
-        vault = cls(_connect(path, key, apsw.SQLITE_OPEN_READWRITE), path, key)
+        flags = apsw.SQLITE_OPEN_READWRITE
+        if vfs is None:
+            path.touch(mode=0o600)
+        else:
+            flags |= apsw.SQLITE_OPEN_CREATE
+        vault = cls(_connect(path, key, flags, vfs), path, key, vfs)
         with vault.transaction():
             vault.db.execute(TABLES)
             vault.db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         return vault
 
     @classmethod
-    def open(cls, path: Path, key: bytes) -> "Vault":
+    def open(cls, path: Path, key: bytes, *, vfs: str | None = None) -> "Vault":
         """An existing vault. Raises WrongKey, NewerVault, VaultFailed."""
-        vault = cls(_connect(path, key, apsw.SQLITE_OPEN_READWRITE), path, key)
+        vault = cls(_connect(path, key, apsw.SQLITE_OPEN_READWRITE, vfs), path, key, vfs)
         version = vault.value("PRAGMA user_version")
         if version != SCHEMA_VERSION:
             vault.db.close()
@@ -91,8 +96,8 @@ class Vault:
 
     def reader(self) -> "Vault":
         """A second connection, read-only, for another thread."""
-        db = _connect(self._path, self._key, apsw.SQLITE_OPEN_READONLY)
-        return Vault(db, self._path, self._key)
+        db = _connect(self._path, self._key, apsw.SQLITE_OPEN_READONLY, self._vfs)
+        return Vault(db, self._path, self._key, self._vfs)
 
     def tidy(self) -> None:
         """Empty the log, which could hold deleted keys; where a reader holds it, the next time."""
@@ -194,15 +199,17 @@ class Vault:
         self.run("INSERT OR REPLACE INTO meta VALUES (?, ?)", key, value)
 
 
-def _connect(path: Path, key: bytes, flags: int) -> apsw.Connection:
+def _connect(path: Path, key: bytes, flags: int, vfs: str | None) -> apsw.Connection:
     if len(key) != KEY_BYTES:
         raise ValueError(f"a vault's key has {KEY_BYTES} bytes")
     try:
-        db = apsw.Connection(str(path), flags=flags)
+        db = apsw.Connection(str(path), flags=flags, vfs=vfs)
         db.set_busy_timeout(5000)
         db.pragma("cipher", "chacha20")
         db.pragma("key", f"raw:{key.hex()}")
         db.pragma("temp_store", "memory")  # before the first read: nothing in temporary files
+        if vfs is not None:  # a simulated disk has no memory to share, without which WAL wants this
+            db.pragma("locking_mode", "exclusive")
         db.pragma("user_version")
         if flags & apsw.SQLITE_OPEN_READWRITE:
             # secure_delete overwrites used keys; fullfsync is what fsync means on macOS.
