@@ -242,7 +242,6 @@ class SqliteStore:
     def _prepare(self, database: apsw.Connection, relay_id: bytes) -> None:
         pragmas = (
             f"page_size = {PAGE_BYTES}",
-            "locking_mode = EXCLUSIVE",
             "journal_mode = WAL",
             "synchronous = FULL",
             "fullfsync = ON",
@@ -253,6 +252,8 @@ class SqliteStore:
             "secure_delete = ON",
             "temp_store = MEMORY",
         )
+        # Before the first read, so that there never is a shared-memory file.
+        database.execute("PRAGMA locking_mode = EXCLUSIVE").fetchall()
         schema: int = database.execute("PRAGMA user_version").get
         if schema > SCHEMA:
             raise StoreUnusable(
