@@ -2,6 +2,13 @@
 
 from typing import Final
 
+from tests.torture import relay_killed
 from tests.torture.trial import Torture
 
-TORTURES: Final[tuple[Torture, ...]] = ()
+TORTURES: Final[tuple[Torture, ...]] = (
+    Torture(
+        "relay_killed",
+        "what the relay acknowledged survives kill -9: once, and in order",
+        relay_killed.run,
+    ),
+)

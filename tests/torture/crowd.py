@@ -1,0 +1,251 @@
+"""Many who write and read through a relay that dies under them: real keys, envelopes that are not.
+
+Each sender has one lane, to one recipient, and keeps what was not acknowledged: after every cut it
+sends that again, in order, as a client does. Each recipient remembers what it has seen, as a client
+does, so that what comes again is dropped; and checks every byte.
+"""
+
+import random
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from time import monotonic
+from types import TracebackType
+from typing import Final, Self
+
+from saltline.crypto.keys import IdentityKeys
+from saltline.protocol.messages import decode_relay_message
+from saltline.protocol.to_client import Deliver, Error, Submitted
+from saltline.protocol.to_relay import Acknowledge, Submit
+from tests.server.wire_client import WireClient
+from tests.torture.ledger import Ledger
+from tests.torture.mortal_relay import MortalRelay
+
+_LOOK_UP_S: Final = 0.2
+_PATIENCE_S: Final = 60.0
+_AT_ONCE: Final = 0.99
+
+
+class Cut(Exception):
+    """The relay is gone, or goes; whatever was under way is not known."""
+
+
+class Caller(WireClient):
+    """A connection to a relay that may go at any moment."""
+
+    def receive(self) -> bytes:
+        try:
+            return super().receive()
+        except AssertionError:  # it closed the connection
+            raise Cut from None
+
+
+def envelope_of(lane: str, number: int) -> bytes:
+    """What stands for a sealed message: its name, and 0 to 6,000 bytes that follow from it."""
+    name = b"%s %d " % (lane.encode(), number)
+    return name + random.Random(name).randbytes(number * 7919 % 6000)
+
+
+def read_envelope(envelope: bytes) -> tuple[str, int]:
+    """(lane, number). Raises AssertionError if a byte of it was changed."""
+    lane, number, _ = envelope.split(b" ", 2)
+    assert envelope == envelope_of(lane.decode(), int(number)), f"altered: {lane!r} {number!r}"
+    return lane.decode(), int(number)
+
+
+class _Somebody:
+    """A thread that lives through the relay's deaths. What it cannot explain is a fault."""
+
+    def __init__(self, crowd: "Crowd", name: str) -> None:
+        self.crowd = crowd
+        self.name = name
+        self.keys: IdentityKeys | None = None
+        self.thread = threading.Thread(target=self._live, name=name, daemon=True)
+
+    def register(self) -> None:
+        with self.crowd.relay.connect(self.name) as wire:
+            self.keys = wire.register()
+
+    def _live(self) -> None:
+        crowd = self.crowd
+        while not self.is_done:
+            if not crowd.relay.serving.wait(_LOOK_UP_S):
+                continue
+            try:
+                with Caller(crowd.relay.port, self.name) as wire:
+                    assert self.keys is not None
+                    wire.log_in(self.keys)
+                    self.talk(wire)
+            except (OSError, Cut):
+                continue
+            except BaseException as error:
+                crowd.faults.append(error)
+                return
+
+    @property
+    def is_done(self) -> bool:
+        raise NotImplementedError
+
+    def talk(self, wire: Caller) -> None:
+        raise NotImplementedError
+
+
+class Sender(_Somebody):
+    """Sends its lane's messages, `window` at a time."""
+
+    def __init__(self, crowd: "Crowd", name: str, recipient: str) -> None:
+        super().__init__(crowd, name)
+        self.recipient = recipient
+        self.lane = f"{name}>{recipient}"
+        self.last = 0
+        self.unacknowledged: list[int] = []
+
+    @property
+    def is_done(self) -> bool:
+        return self.crowd.is_quiet.is_set() and not self.unacknowledged
+
+    def talk(self, wire: Caller) -> None:
+        while not self.is_done:
+            while len(self.unacknowledged) < self.crowd.window and not self.crowd.is_quiet.is_set():
+                self.last += 1
+                self.crowd.ledger.sent(self.lane, self.last)
+                self.unacknowledged.append(self.last)
+            wire.say(*(self._submit(number) for number in self.unacknowledged))
+            while self.unacknowledged:
+                answer = decode_relay_message(wire.receive())
+                if isinstance(answer, Submitted):
+                    self.crowd.ledger.acknowledged(self.lane, answer.id)
+                    self.unacknowledged.remove(answer.id)
+                elif isinstance(answer, Error):
+                    if answer.code not in self.crowd.excused:
+                        raise AssertionError(f"{answer.code}: {answer.detail}")
+                    raise Cut
+
+    def _submit(self, number: int) -> Submit:
+        return Submit(number, self.recipient, 1, envelope_of(self.lane, number), b"")
+
+
+class Recipient(_Somebody):
+    """Shows each message once; acknowledges most at once, and some only when they come again."""
+
+    def __init__(self, crowd: "Crowd", name: str) -> None:
+        super().__init__(crowd, name)
+        self.seen: set[tuple[str, int]] = set()
+        self.again = 0
+        self._random = random.Random(name)
+
+    @property
+    def is_done(self) -> bool:
+        return self.crowd.is_over.is_set()
+
+    def talk(self, wire: Caller) -> None:
+        wire.sock.settimeout(_LOOK_UP_S)
+        taken = [each for each in wire.aside if isinstance(each, Deliver)]
+        for delivered in taken:
+            self._take(wire, delivered)
+        while not self.is_done:
+            try:
+                message = decode_relay_message(wire.receive())
+            except TimeoutError:
+                continue
+            if isinstance(message, Deliver):
+                self._take(wire, message)
+            elif isinstance(message, Error):
+                raise Cut
+
+    def _take(self, wire: Caller, delivered: Deliver) -> None:
+        found = read_envelope(delivered.envelope)
+        is_new = found not in self.seen
+        if is_new:
+            self.seen.add(found)
+            self.crowd.ledger.shown(*found)
+        else:
+            self.again += 1
+        if not is_new or self._random.random() < _AT_ONCE:
+            wire.say(Acknowledge((delivered.number,), b""))
+
+
+class Crowd:
+    """Senders and recipients over a relay, as threads of this process.
+
+    `excused` are the codes of errors after which a sender tries again; any other is a fault.
+    """
+
+    def __init__(
+        self,
+        relay: MortalRelay,
+        ledger: Ledger,
+        *,
+        senders: int,
+        recipients: int,
+        window: int = 10,
+        excused: tuple[str, ...] = ("stopping",),
+    ) -> None:
+        self.relay = relay
+        self.ledger = ledger
+        self.window = window
+        self.excused = excused
+        self.is_quiet = threading.Event()  # nothing new is sent
+        self.is_over = threading.Event()
+        self.faults: list[BaseException] = []
+        self.recipients = [Recipient(self, f"bob{number}") for number in range(recipients)]
+        self.senders = [
+            Sender(self, f"ada{number}", f"bob{number % recipients}") for number in range(senders)
+        ]
+
+    def __enter__(self) -> Self:
+        for somebody in (*self.recipients, *self.senders):
+            somebody.register()
+        for somebody in (*self.recipients, *self.senders):
+            somebody.thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.is_quiet.set()
+        self.is_over.set()
+        for sender in self.senders:
+            sender.unacknowledged.clear()
+        for somebody in (*self.recipients, *self.senders):
+            somebody.thread.join(_PATIENCE_S)
+
+    @property
+    def handed_over_again(self) -> int:
+        """Deliveries that a recipient had seen before."""
+        return sum(recipient.again for recipient in self.recipients)
+
+    def await_acknowledged(self, count: int) -> None:
+        """Until this many were acknowledged in all."""
+        self._await(lambda: self.ledger.acknowledged_count >= count, f"{count} acknowledged")
+
+    def finish(self) -> None:
+        """Send nothing new; wait until everything that was sent is acknowledged and shown."""
+        self.is_quiet.set()
+        for sender in self.senders:
+            sender.thread.join(_PATIENCE_S)
+        self.sound()
+        assert not any(sender.thread.is_alive() for sender in self.senders), "a sender still waits"
+        with suppress(AssertionError):  # what is lost never comes: the ledger says which
+            self._await(lambda: not self.ledger.outstanding, "everything shown", 10.0)
+        self.is_over.set()
+        for recipient in self.recipients:
+            recipient.thread.join(_PATIENCE_S)
+        self.sound()
+
+    def sound(self) -> None:
+        """Raises the first fault that one of them met."""
+        if self.faults:
+            raise self.faults[0]
+
+    def _await(
+        self, condition: Callable[[], bool], what: str, patience_s: float = _PATIENCE_S
+    ) -> None:
+        give_up_s = monotonic() + patience_s
+        while not condition():
+            self.sound()
+            assert monotonic() < give_up_s, f"never happened: {what}"
+            self.is_over.wait(0.005)
