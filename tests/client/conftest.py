@@ -59,8 +59,8 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(limits, "ONE_TIME_KEM_PREKEYS_REFILL_BELOW", 2)
     connect = database._connect
 
-    def connect_quickly(path: Path, key: bytes, flags: int) -> apsw.Connection:
-        connection = connect(path, key, flags)
+    def connect_quickly(path: Path, key: bytes, flags: int, vfs: str | None) -> apsw.Connection:
+        connection = connect(path, key, flags, vfs)
         connection.pragma("synchronous", "off")
         return connection
 
