@@ -7,23 +7,36 @@ does, so that what comes again is dropped; and checks every byte.
 
 import random
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Collection, Sequence
 from time import monotonic
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Protocol, Self
+
+import msgspec
 
 from saltline.crypto.keys import IdentityKeys
 from saltline.protocol.messages import decode_relay_message
-from saltline.protocol.to_client import Deliver, Error, Submitted
+from saltline.protocol.to_client import CaughtUp, Deliver, Error, Submitted
 from saltline.protocol.to_relay import Acknowledge, Submit
 from tests.server.wire_client import WireClient
 from tests.torture.ledger import Ledger
-from tests.torture.mortal_relay import MortalRelay
 
+_ERROR: Final = msgspec.msgpack.encode("error")
 _LOOK_UP_S: Final = 0.2
 _PATIENCE_S: Final = 60.0
 _AT_ONCE: Final = 0.99
+
+
+class AnyRelay(Protocol):
+    """Where it is, and whether it serves."""
+
+    @property
+    def port(self) -> int:
+        """The same after every start."""
+
+    @property
+    def serving(self) -> threading.Event:
+        """Set while clients can connect."""
 
 
 class Cut(Exception):
@@ -31,13 +44,22 @@ class Cut(Exception):
 
 
 class Caller(WireClient):
-    """A connection to a relay that may go at any moment."""
+    """A connection to a relay that may go at any moment, and says so or not."""
+
+    excused: Collection[str] = ()
 
     def receive(self) -> bytes:
+        """Raises Cut if it went or said so, AssertionError for any other refusal."""
         try:
-            return super().receive()
+            body = super().receive()
         except AssertionError:  # it closed the connection
             raise Cut from None
+        if body[1:].startswith(_ERROR):
+            error = decode_relay_message(body)
+            assert isinstance(error, Error)
+            assert error.code in self.excused, f"{error.code}: {error.detail}"
+            raise Cut
+        return body
 
 
 def envelope_of(lane: str, number: int) -> bytes:
@@ -63,7 +85,7 @@ class _Somebody:
         self.thread = threading.Thread(target=self._live, name=name, daemon=True)
 
     def register(self) -> None:
-        with self.crowd.relay.connect(self.name) as wire:
+        with WireClient(self.crowd.relay.port, self.name) as wire:
             self.keys = wire.register()
 
     def _live(self) -> None:
@@ -73,6 +95,7 @@ class _Somebody:
                 continue
             try:
                 with Caller(crowd.relay.port, self.name) as wire:
+                    wire.excused = crowd.excused
                     assert self.keys is not None
                     wire.log_in(self.keys)
                     self.talk(wire)
@@ -116,10 +139,6 @@ class Sender(_Somebody):
                 if isinstance(answer, Submitted):
                     self.crowd.ledger.acknowledged(self.lane, answer.id)
                     self.unacknowledged.remove(answer.id)
-                elif isinstance(answer, Error):
-                    if answer.code not in self.crowd.excused:
-                        raise AssertionError(f"{answer.code}: {answer.detail}")
-                    raise Cut
 
     def _submit(self, number: int) -> Submit:
         return Submit(number, self.recipient, 1, envelope_of(self.lane, number), b"")
@@ -133,27 +152,32 @@ class Recipient(_Somebody):
         self.seen: set[tuple[str, int]] = set()
         self.again = 0
         self._random = random.Random(name)
+        self._has_everything = False
 
     @property
     def is_done(self) -> bool:
-        return self.crowd.is_over.is_set()
+        return self._has_everything or self.crowd.is_over.is_set()
 
     def talk(self, wire: Caller) -> None:
+        # What comes after the last call, up to "caught up", is all that there is.
+        is_last_call = self.crowd.is_last_call.is_set()
         wire.sock.settimeout(_LOOK_UP_S)
-        taken = [each for each in wire.aside if isinstance(each, Deliver)]
-        for delivered in taken:
-            self._take(wire, delivered)
+        for delivered in wire.aside:
+            if isinstance(delivered, Deliver):
+                self._take(wire, delivered, is_last_call)
         while not self.is_done:
+            if self.crowd.is_last_call.is_set() and not is_last_call:
+                raise Cut
             try:
                 message = decode_relay_message(wire.receive())
             except TimeoutError:
                 continue
             if isinstance(message, Deliver):
-                self._take(wire, message)
-            elif isinstance(message, Error):
-                raise Cut
+                self._take(wire, message, is_last_call)
+            elif isinstance(message, CaughtUp):
+                self._has_everything = is_last_call
 
-    def _take(self, wire: Caller, delivered: Deliver) -> None:
+    def _take(self, wire: Caller, delivered: Deliver, is_last_call: bool) -> None:
         found = read_envelope(delivered.envelope)
         is_new = found not in self.seen
         if is_new:
@@ -161,43 +185,53 @@ class Recipient(_Somebody):
             self.crowd.ledger.shown(*found)
         else:
             self.again += 1
-        if not is_new or self._random.random() < _AT_ONCE:
+        if is_last_call or not is_new or self._random.random() < _AT_ONCE:
             wire.say(Acknowledge((delivered.number,), b""))
 
 
 class Crowd:
     """Senders and recipients over a relay, as threads of this process.
 
-    `excused` are the codes of errors after which a sender tries again; any other is a fault.
+    The last `absent` recipients come only when all is sent. `excused` are the codes of errors after
+    which a sender tries again; any other is a fault.
     """
 
     def __init__(
         self,
-        relay: MortalRelay,
+        relay: AnyRelay,
         ledger: Ledger,
         *,
         senders: int,
         recipients: int,
+        absent: int = 0,
         window: int = 10,
-        excused: tuple[str, ...] = ("stopping",),
+        excused: Collection[str] = ("stopping",),
     ) -> None:
         self.relay = relay
         self.ledger = ledger
         self.window = window
         self.excused = excused
         self.is_quiet = threading.Event()  # nothing new is sent
+        self.is_last_call = threading.Event()  # nothing is under way to a mailbox any more
         self.is_over = threading.Event()
         self.faults: list[BaseException] = []
         self.recipients = [Recipient(self, f"bob{number}") for number in range(recipients)]
         self.senders = [
             Sender(self, f"ada{number}", f"bob{number % recipients}") for number in range(senders)
         ]
+        self._absent = self.recipients[recipients - absent :]
 
-    def __enter__(self) -> Self:
+    def register(self) -> None:
+        """Give everybody an account. Entering does, where nobody has one yet."""
         for somebody in (*self.recipients, *self.senders):
             somebody.register()
+
+    def __enter__(self) -> Self:
+        if self.recipients[0].keys is None:
+            self.register()
         for somebody in (*self.recipients, *self.senders):
-            somebody.thread.start()
+            if somebody not in self._absent:
+                somebody.thread.start()
         return self
 
     def __exit__(
@@ -211,7 +245,8 @@ class Crowd:
         for sender in self.senders:
             sender.unacknowledged.clear()
         for somebody in (*self.recipients, *self.senders):
-            somebody.thread.join(_PATIENCE_S)
+            if somebody.thread.ident is not None:
+                somebody.thread.join(_PATIENCE_S)
 
     @property
     def handed_over_again(self) -> int:
@@ -223,28 +258,27 @@ class Crowd:
         self._await(lambda: self.ledger.acknowledged_count >= count, f"{count} acknowledged")
 
     def finish(self) -> None:
-        """Send nothing new; wait until everything that was sent is acknowledged and shown."""
+        """Send nothing new; wait for the last acknowledgement, and empty every mailbox."""
         self.is_quiet.set()
-        for sender in self.senders:
-            sender.thread.join(_PATIENCE_S)
+        self._await_end(self.senders, "a sender still waits")
+        self.is_last_call.set()
+        for recipient in self._absent:
+            recipient.thread.start()
+        self._await_end(self.recipients, "a mailbox is never emptied")
+
+    def _await_end(self, people: "Sequence[_Somebody]", otherwise: str) -> None:
+        for somebody in people:
+            somebody.thread.join(_PATIENCE_S)
         self.sound()
-        assert not any(sender.thread.is_alive() for sender in self.senders), "a sender still waits"
-        with suppress(AssertionError):  # what is lost never comes: the ledger says which
-            self._await(lambda: not self.ledger.outstanding, "everything shown", 10.0)
-        self.is_over.set()
-        for recipient in self.recipients:
-            recipient.thread.join(_PATIENCE_S)
-        self.sound()
+        assert not any(somebody.thread.is_alive() for somebody in people), otherwise
 
     def sound(self) -> None:
         """Raises the first fault that one of them met."""
         if self.faults:
             raise self.faults[0]
 
-    def _await(
-        self, condition: Callable[[], bool], what: str, patience_s: float = _PATIENCE_S
-    ) -> None:
-        give_up_s = monotonic() + patience_s
+    def _await(self, condition: Callable[[], bool], what: str) -> None:
+        give_up_s = monotonic() + _PATIENCE_S
         while not condition():
             self.sound()
             assert monotonic() < give_up_s, f"never happened: {what}"

@@ -27,15 +27,16 @@ _ANNOUNCED = re.compile(r"--relay (\S+):([0-9]+) .*--pin (sha256:[0-9a-f]{64})")
 
 
 class MortalRelay:
-    """`saltline-server run` on `folder`/data; its log is `folder`/relay.log.
+    """`saltline-server run` on `data`, or `folder`/data; its log is `folder`/relay.log.
 
     `serving` is set from its announcement to the moment before it is ended. `start` may be given
     what runs in its place (`program`) or before it (`prefix`).
     """
 
-    def __init__(self, folder: Path, *, config: str = MANY_FROM_HERE) -> None:
-        self.folder = folder
-        self.data = folder / "data"
+    def __init__(
+        self, folder: Path, *, data: Path | None = None, config: str = MANY_FROM_HERE
+    ) -> None:
+        self.data = data or folder / "data"
         self.log = folder / "relay.log"
         self.serving = threading.Event()
         self.port = 0

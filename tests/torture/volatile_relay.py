@@ -1,0 +1,97 @@
+"""A whole relay in this process, TLS and threads and all, on a disk that can lose power."""
+
+import logging
+import random
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from saltline.protocol.names import RelayAddress
+from saltline.server.config import Config
+from saltline.server.relay import Relay
+from saltline.server.settings import Settings
+from saltline.server.store.sqlite import SqliteStore
+from tests.server.edge import QUICK, TIMEOUT_S
+from tests.volatile_disk import VolatileDisk
+
+SETTINGS = Settings(
+    unauthenticated_per_address=1_000,
+    registrations_per_minute_and_address=100_000,
+    requests_per_second=100_000,
+    requests_burst=1_000_000,
+)
+
+
+@contextmanager
+def unheard() -> Iterator[None]:
+    """What relays of this process log is expected, and for nobody to read."""
+    logger = logging.getLogger("saltline")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
+class VolatileRelay:
+    """Its secrets lie in `folder`; its database on `disk`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.disk = VolatileDisk()
+        self.serving = threading.Event()
+        self.port = 0
+        self._folder = folder
+        self._relay: Relay | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+        self.disk.forget()
+
+    @property
+    def relay(self) -> Relay:
+        """While it runs."""
+        assert self._relay is not None
+        return self._relay
+
+    def start(self) -> None:
+        """Return when clients can connect."""
+        config = Config(
+            listen=RelayAddress("127.0.0.1", self.port),
+            data=self._folder,
+            settings=SETTINGS,
+            deadlines=QUICK,
+        )
+        relay = Relay(config, open_store=self._open_store)
+        relay.start()
+        self._relay, self.port = relay, relay.address.port
+        self.serving.set()
+
+    def _open_store(self, _path: Path, relay_id: bytes) -> SqliteStore:
+        return SqliteStore(self.disk.path("relay.db"), relay_id, vfs=self.disk.vfs)
+
+    def lose_power(self, rng: random.Random, within: int) -> None:
+        """At one of the next `within` operations on the disk; then come back."""
+        self.disk.cut_after(rng.randrange(1, within + 1))
+        assert self.relay.wait(TIMEOUT_S), "the power is gone, and the relay goes on"
+        self.stop()
+        self.disk.cut(rng)
+        self.start()
+
+    def stop(self) -> None:
+        """In good order, if nothing has failed."""
+        self.serving.clear()
+        if self._relay is not None:
+            self._relay.stop()
+            self._relay = None
