@@ -27,6 +27,10 @@ from saltline.protocol.names import BadName, check_user
 ANSWER_S: Final = 45.0
 # Prekeys published and the lobby joined: before that, nobody can write to the new account.
 _READY_S: Final = 20.0
+_KEYS_LEFT: Final = (
+    "The account is registered, but the relay has not confirmed all of its keys. They leave with the"
+    " next command, for instance: saltline status"
+)
 _PASSPHRASE_SHORT: Final = 8
 
 
@@ -95,13 +99,16 @@ def finish_registration(client: Client, wish: Wish) -> None:
         same = account.username == wish.username and target_of(account).address == (
             wish.target.address
         )
-        if same:
-            return
-        raise Refused(
-            f"This profile is {account.username} at {target_of(account).address} already. Nothing"
-            " was changed: another account needs another --profile, a relay that moved: saltline"
-            " relay --address."
-        )
+        if not same:
+            raise Refused(
+                f"This profile is {account.username} at {target_of(account).address} already."
+                " Nothing was changed: another account needs another --profile, a relay that moved:"
+                " saltline relay --address."
+            )
+        # Who was killed after the relay's answer may have published nothing yet.
+        client.start()
+        _await(client.when_idle().result, _READY_S, _KEYS_LEFT)
+        return
     answer = client.register(wish.username, wish.target, wish.invite)
     try:
         _await(
@@ -113,12 +120,7 @@ def finish_registration(client: Client, wish: Wish) -> None:
     except Refused as refused:  # there is no account yet whose relay could be changed
         refused.sentence = refused.sentence.replace(PROVE_ANEW, PROVE_FIRST)
         raise
-    _await(
-        client.when_idle().result,
-        _READY_S,
-        "The account is registered, but its keys have not all reached the relay. They leave with"
-        " the next command, for instance: saltline status",
-    )
+    _await(client.when_idle().result, _READY_S, _KEYS_LEFT)
 
 
 def _await(result: Callable[[float], object], timeout_s: float, sentence: str) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from saltline.client.publishing import Publishing
 from tests.client.programs import (
     House,
     Process,
@@ -57,6 +58,20 @@ def test_registering_again_changes_nothing(house: House, saltline: Shell) -> Non
     assert (again.code, again.out) == (0, first.out)
     assert other.code == 1
     assert f"is ann3 at {house.address} already" in other.err
+
+
+def test_registering_again_publishes_what_a_kill_kept_back(
+    house: House, saltline: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    profile, writer = house.folder / "ann23", house.user("ben23")
+    command = registration(house, "ann23", "--no-passphrase")
+    with monkeypatch.context() as killed_after_the_welcome:
+        killed_after_the_welcome.setattr(Publishing, "welcomed", lambda self, welcome: None)
+        assert saltline(profile, *command).code == 0
+
+    assert saltline(profile, *command).code == 0
+
+    assert saltline(writer, "send", "ann23", "-m", "welcome").code == 0
 
 
 def test_a_registration_that_was_killed_is_finished_by_the_next(
