@@ -4,8 +4,10 @@ A thread runs many at once, none of which blocks. Each has a total deadline, wha
 peer sends meanwhile. Where too many are under way, of one address or in all, the oldest gives way
 to the newest: it had the most time.
 
-Under a flood the queue would be longer than anybody's patience. So what is nearly done comes first,
-then the newest; and nothing is spent on a connection before its first byte, which has to be TLS's.
+Under a flood the queue would be longer than anybody's patience. So nothing is spent on a connection
+before its first byte, which has to be TLS's; what has begun comes first, then whose address cost the
+least lately, of these the newest. And beyond a few for each address, beginnings get half of a
+thread's time: the other half, and the processor, are for everyone else.
 """
 
 import selectors
@@ -14,6 +16,7 @@ import ssl
 import threading
 from collections import deque
 from collections.abc import Callable
+from itertools import islice
 from time import monotonic
 from typing import Final
 
@@ -21,11 +24,22 @@ from saltline.server.settings import CertificateStatement
 from saltline.server.wakeup import Inbox
 from saltline.server.work import Adopt
 
-# Of each kind in one thread: connections that said nothing yet, and handshakes that began.
+# Of each kind in one thread: connections that said nothing yet; that said something and wait for
+# their turn; handshakes that began, of some 50 KB each.
 SILENT_MAX: Final = 1024
-BEGUN_MAX: Final = 1024
+SPOKEN_MAX: Final = 1024
+BEGUN_MAX: Final = 512
 # A handshake's beginning costs 0.3 ms, its end next to nothing.
 BEGINNINGS_PER_TURN: Final = 16
+# What an address has cost lately: for each handshake that it began, less for one that it finished,
+# since many people may share an address. Half of it is forgotten now and then.
+COST_BEGUN: Final = 4
+COST_FINISHED: Final = 1
+COST_FREE_MAX: Final = 4 * COST_BEGUN  # above it, an address shares its half of the time
+FORGET_EVERY_S: Final = 10.0
+ADDRESSES_MAX: Final = 65_536
+# Of so many of the oldest, the one whose address has cost most gives way.
+_OLDEST: Final = 128
 _CHECK_EVERY_S: Final = 0.25
 _TLS_HANDSHAKE: Final = b"\x16"  # the first byte of a ClientHello's record (RFC 8446, section 5.1)
 
@@ -81,8 +95,13 @@ class HandshakeThread:
         self._selector = selectors.DefaultSelector()
         # By descriptor, oldest first.
         self._silent: dict[int, _Handshake] = {}
+        self._spoken: dict[int, _Handshake] = {}
         self._begun: dict[int, _Handshake] = {}
         self._by_group: dict[str, deque[_Handshake]] = {}
+        self._arriving = 0  # taken from the inbox, and in none of these yet
+        self._cost: dict[str, int] = {}  # lately, by group
+        self._forget_at_s = 0.0
+        self._more_at_s = 0.0  # when those above COST_FREE_MAX may begin
         self._check_every_s = min(_CHECK_EVERY_S, deadline_s / 4)
         self._check_at_s = 0.0
         self._is_stopping = False
@@ -90,7 +109,8 @@ class HandshakeThread:
 
     def __len__(self) -> int:
         """How many descriptors it holds."""
-        return len(self._silent) + len(self._begun) + len(self.inbox)
+        waiting = len(self._silent) + len(self._spoken) + len(self._begun)
+        return waiting + self._arriving + len(self.inbox)
 
     def start(self) -> None:
         """Begin to work."""
@@ -115,56 +135,104 @@ class HandshakeThread:
         except BaseException as error:
             self._on_failure(self._thread.name, error)
         finally:
-            for handshake in [*self._silent.values(), *self._begun.values()]:
+            for handshake in self._all():
                 self._give_up(handshake)
             for item in self.inbox.take():
                 if item is not None:
                     item[0].close()
 
+    def _all(self) -> list[_Handshake]:
+        return [*self._silent.values(), *self._spoken.values(), *self._begun.values()]
+
     def _turn(self) -> None:
-        sleep_s = self._check_every_s if self._silent or self._begun else None
-        ready = self._selector.select(sleep_s if self.inbox.about_to_sleep() else 0)
+        ready = self._selector.select(self._sleep_s() if self.inbox.about_to_sleep() else 0)
         self.inbox.awake()
-        descriptors = [key.fd for key, _ in ready]
-        if self.inbox.wakeup.fileno() in descriptors:
-            self.inbox.wakeup.clear()
-        for descriptor in descriptors:
-            if (begun := self._begun.get(descriptor)) is not None:
+        for key, _ in ready:
+            if key.fileobj is self.inbox.wakeup:
+                self.inbox.wakeup.clear()
+            elif (begun := self._begun.get(key.fd)) is not None:
                 self._go_on(begun)
-        silent = [self._silent[each] for each in descriptors if each in self._silent]
-        silent.sort(key=lambda each: each.deadline_s, reverse=True)
-        for handshake in silent[:BEGINNINGS_PER_TURN]:
-            self._begin(handshake)
-        for item in self.inbox.take():
-            if item is None:
-                self._is_stopping = True
-            else:
-                self._wait_for_first_byte(*item)
+            elif (silent := self._silent.get(key.fd)) is not None:
+                self._listen_to(silent)
+        if self._spoken:
+            self._begin_some()
+        self._take_in(self.inbox.take())
         now_s = monotonic()
         if now_s >= self._check_at_s:
             self._check_at_s = now_s + self._check_every_s
-            for handshake in [*self._silent.values(), *self._begun.values()]:
+            for handshake in self._all():
                 if handshake.deadline_s <= now_s:
                     self._give_up(handshake)
+        if now_s >= self._forget_at_s or len(self._cost) > ADDRESSES_MAX:
+            self._forget_at_s = now_s + FORGET_EVERY_S
+            costs = self._cost.items()
+            self._cost = {group: cost // 2 for group, cost in costs if cost > 1}
+
+    def _sleep_s(self) -> float | None:
+        if self._spoken:
+            return min(self._check_every_s, max(0.0, self._more_at_s - monotonic()))
+        return self._check_every_s if self._silent or self._begun else None
+
+    def _take_in(self, items: list[tuple[socket.socket, str] | None]) -> None:
+        self._arriving = len(items)
+        for item in items:
+            if item is None:
+                self._is_stopping = True
+            elif self._arriving > SILENT_MAX:
+                item[0].close()  # newer ones would push it out before its turn
+            else:
+                self._wait_for_first_byte(*item)
+            self._arriving -= 1
 
     def _wait_for_first_byte(self, sock: socket.socket, group: str) -> None:
         siblings = self._by_group.get(group)
         if siblings and len(siblings) >= self._per_address_max():
-            quiet = (each for each in siblings if each.tls is None and not _has_spoken(each))
+            quiet = (each for each in siblings if each.descriptor in self._silent)
             self._give_up(next(quiet, siblings[0]))
         if len(self._silent) >= SILENT_MAX:
-            oldest = next(iter(self._silent.values()))
-            self._begin(oldest) if _has_spoken(oldest) else self._give_up(oldest)
+            self._listen_to(next(iter(self._silent.values())))
         handshake = _Handshake(sock, group, monotonic() + self._deadline_s)
         self._by_group.setdefault(group, deque()).append(handshake)
         self._silent[handshake.descriptor] = handshake
         self._watch(handshake, selectors.EVENT_READ)
 
-    def _begin(self, handshake: _Handshake) -> None:
-        context, statement = self._tls()
-        if not _has_spoken(handshake):  # it was readable: not TLS, or gone
+    def _listen_to(self, handshake: _Handshake) -> None:
+        """It is readable, or has to make room: let it wait for its turn, or give it up."""
+        if not _has_spoken(handshake):  # not TLS, or gone
             self._give_up(handshake)
             return
+        if len(self._spoken) >= SPOKEN_MAX:
+            self._give_up(self._first_to_go(self._spoken))
+        del self._silent[handshake.descriptor]
+        self._spoken[handshake.descriptor] = handshake
+        self._watch(handshake, 0)
+
+    def _begin_some(self) -> None:
+        cost = self._cost
+        may_all = monotonic() >= self._more_at_s
+        waiting = [
+            each
+            for each in reversed(self._spoken.values())
+            if may_all or cost.get(each.group, 0) < COST_FREE_MAX
+        ]
+        waiting.sort(key=lambda each: cost.get(each.group, 0))
+        spent_s = 0.0
+        for handshake in waiting[:BEGINNINGS_PER_TURN]:
+            began_s = monotonic()
+            before = cost.get(handshake.group, 0)
+            cost[handshake.group] = before + COST_BEGUN
+            self._begin(handshake)
+            if before >= COST_FREE_MAX:
+                spent_s += monotonic() - began_s
+        if spent_s:
+            self._more_at_s = monotonic() + spent_s
+
+    def _first_to_go(self, handshakes: dict[int, _Handshake]) -> _Handshake:
+        oldest = islice(handshakes.values(), _OLDEST)
+        return max(oldest, key=lambda each: self._cost.get(each.group, 0))
+
+    def _begin(self, handshake: _Handshake) -> None:
+        context, statement = self._tls()
         try:
             handshake.tls = context.wrap_socket(
                 handshake.sock,
@@ -176,9 +244,9 @@ class HandshakeThread:
             self._give_up(handshake)
             return
         handshake.statement = statement
-        del self._silent[handshake.descriptor]
+        del self._spoken[handshake.descriptor]
         if len(self._begun) >= BEGUN_MAX:
-            self._give_up(next(iter(self._begun.values())))
+            self._give_up(self._first_to_go(self._begun))
         self._begun[handshake.descriptor] = handshake
         self._go_on(handshake)
 
@@ -194,26 +262,30 @@ class HandshakeThread:
         except (OSError, ValueError):  # not TLS 1.3, or gone; ssl.SSLError is an OSError
             self._give_up(handshake)
         else:
+            forgiven = COST_BEGUN - COST_FINISHED
+            self._cost[handshake.group] = max(0, self._cost.get(handshake.group, 0) - forgiven)
             self._forget(handshake)
             self._hand_over(Adopt(tls, handshake.group, handshake.statement))
 
     def _watch(self, handshake: _Handshake, mask: int) -> None:
         if handshake.mask == mask:
             return
-        if handshake.mask:
+        if not mask:
+            self._selector.unregister(handshake.descriptor)
+        elif handshake.mask:
             self._selector.modify(handshake.descriptor, mask)
         else:
             self._selector.register(handshake.descriptor, mask)
         handshake.mask = mask
 
     def _forget(self, handshake: _Handshake) -> None:
-        self._silent.pop(handshake.descriptor, None)
-        self._begun.pop(handshake.descriptor, None)
+        for handshakes in (self._silent, self._spoken, self._begun):
+            handshakes.pop(handshake.descriptor, None)
         siblings = self._by_group[handshake.group]
         siblings.remove(handshake)
         if not siblings:
             del self._by_group[handshake.group]
-        self._selector.unregister(handshake.descriptor)
+        self._watch(handshake, 0)
 
     def _give_up(self, handshake: _Handshake) -> None:
         self._forget(handshake)

@@ -78,12 +78,12 @@ class DailyQuota(Generic[Key]):
 
 def address_group(address: str) -> str:
     """Whom an address stands for: an IPv4 address itself, of an IPv6 address its /64."""
+    if ":" not in address:
+        return address  # IPv4; under a flood this is asked for each connection
     try:
-        parsed = ipaddress.ip_address(address.partition("%")[0])
+        parsed = ipaddress.IPv6Address(address.partition("%")[0])
     except ValueError:
         return address
-    if isinstance(parsed, ipaddress.IPv4Address):
-        return str(parsed)
     if parsed.ipv4_mapped is not None:
         return str(parsed.ipv4_mapped)
     return str(ipaddress.ip_network((parsed, _IPV6_PREFIX_BITS), strict=False))

@@ -243,6 +243,7 @@ class RawClient:
     ) -> None:
         raw = socket.socket()
         raw.settimeout(TIMEOUT_S)
+        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # as the messenger does
         if receive_buffer:
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         try:

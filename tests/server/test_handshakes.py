@@ -1,0 +1,207 @@
+"""Whose TLS handshake comes first when there are too many; a thread's turns, taken one by one."""
+
+import socket
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from saltline.server import handshakes
+from saltline.server.certificates import load_or_make
+from saltline.server.handshakes import (
+    COST_BEGUN,
+    COST_FINISHED,
+    COST_FREE_MAX,
+    FORGET_EVERY_S,
+    HandshakeThread,
+)
+from saltline.server.settings import CertificateStatement
+from saltline.server.work import Adopt
+from tests.server.edge import CONTEXT, wait_until
+from tests.server.test_certificates import NOW
+
+FREE = COST_FREE_MAX // COST_BEGUN
+FIRST_BYTE = b"\x16"
+
+
+class Clock:
+    """Stands still unless it is set; each look takes `look_s`."""
+
+    def __init__(self) -> None:
+        self.now_s = 1000.0
+        self.look_s = 0.0
+
+    def __call__(self) -> float:
+        self.now_s += self.look_s
+        return self.now_s
+
+
+class Scene:
+    """A handshake thread that does not run by itself, and those who connect to it."""
+
+    def __init__(self, folder: Path) -> None:
+        certificate = load_or_make(folder, ("localhost",), NOW)
+        statement = CertificateStatement(bytes(32), 0, bytes(64))
+        self.handed_over: list[Adopt] = []
+        self.begun: list[str] = []  # address groups, in the order of their beginnings
+        self.peers: list[socket.socket] = []
+        self.thread = HandshakeThread(
+            0,
+            lambda: (certificate.context, statement),
+            self.handed_over.append,
+            lambda name, error: pytest.fail(f"{name}: {error!r}"),
+            deadline_s=3600.0,
+            per_address_max=lambda: 1_000_000,
+        )
+        self.thread._sleep_s = lambda: 0.0  # type: ignore[method-assign]
+        begin = self.thread._begin
+
+        def begin_and_tell(handshake: handshakes._Handshake) -> None:
+            self.begun.append(handshake.group)
+            begin(handshake)
+
+        self.thread._begin = begin_and_tell  # type: ignore[method-assign]
+
+    def arrive(self, group: str, says: bytes = FIRST_BYTE) -> socket.socket:
+        """Somebody of an address who has connected, and perhaps said something."""
+        peer, ours = socket.socketpair()
+        ours.setblocking(False)
+        self.peers.append(peer)
+        if says:
+            peer.sendall(says)
+        self.thread.inbox.post((ours, group))
+        return peer
+
+    def turn(self) -> None:
+        self.thread._turn()
+
+    def close(self) -> None:
+        for handshake in self.thread._all():
+            self.thread._give_up(handshake)
+        for adopted in self.handed_over:
+            adopted.sock.close()
+        for peer in self.peers:
+            peer.close()
+        self.thread._selector.close()
+        self.thread.close()
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(handshakes, "monotonic", clock)
+    return clock
+
+
+@pytest.fixture
+def scene(tmp_path: Path, clock: Clock) -> Iterator[Scene]:
+    scene = Scene(tmp_path)
+    yield scene
+    scene.close()
+
+
+def test_who_began_fewest_comes_first_and_of_these_the_newest(scene: Scene) -> None:
+    scene.arrive("crowded")
+    scene.turn()
+    scene.turn()
+    assert scene.begun == ["crowded"]
+    for group in ("crowded", "first", "second"):
+        scene.arrive(group)
+    scene.turn()
+    scene.turn()
+    assert scene.begun == ["crowded", "second", "first", "crowded"]
+
+
+def test_beyond_the_first_few_an_address_gets_half_of_the_time(scene: Scene, clock: Clock) -> None:
+    for _ in range(FREE + 3):
+        scene.arrive("crowded")
+    scene.turn()
+    clock.look_s = 0.25  # each look at the clock: a beginning takes long
+    scene.turn()
+    clock.look_s = 0.0
+    assert scene.begun == ["crowded"] * (FREE + 3)
+    assert scene.thread._more_at_s > clock.now_s  # as long as those three took
+
+    scene.arrive("crowded")
+    scene.arrive("newcomer")
+    scene.turn()
+    scene.turn()
+    assert scene.begun[FREE + 3 :] == ["newcomer"]
+    clock.now_s = scene.thread._more_at_s
+    scene.turn()
+    assert scene.begun[FREE + 4 :] == ["crowded"]
+
+
+def test_what_an_address_began_is_forgotten_by_halves(scene: Scene, clock: Clock) -> None:
+    scene.arrive("crowded")
+    scene.turn()
+    scene.turn()
+    assert scene.thread._cost == {"crowded": COST_BEGUN}
+    for left in (COST_BEGUN // 2, COST_BEGUN // 4, None):
+        clock.now_s += FORGET_EVERY_S
+        scene.turn()
+        assert scene.thread._cost.get("crowded") == left
+
+
+def test_a_finished_handshake_costs_an_address_little(scene: Scene) -> None:
+    peer = scene.arrive("office", says=b"")
+    peer.setblocking(False)
+    client = CONTEXT.wrap_socket(peer, do_handshake_on_connect=False)
+    scene.peers.append(client)
+
+    def shake() -> bool:
+        try:
+            client.do_handshake()
+        except ssl.SSLWantReadError:
+            pass
+        scene.turn()
+        return bool(scene.handed_over)
+
+    wait_until(shake)
+    assert scene.handed_over[0].address == "office"
+    assert scene.thread._cost == {"office": COST_FINISHED}
+
+
+def test_of_an_inbox_that_is_too_long_the_newest_are_heard(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(handshakes, "SILENT_MAX", 2)
+    peers = [scene.arrive(f"address {number}") for number in range(4)]
+    scene.turn()
+    assert [_is_closed(peer) for peer in peers] == [True, True, False, False]
+    scene.turn()
+    assert scene.begun == ["address 3", "address 2"]
+
+
+def test_where_too_many_wait_the_one_whose_address_cost_most_gives_way(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(handshakes, "BEGUN_MAX", 2)
+    lone, first, second = (scene.arrive(group) for group in ("lone", "crowded", "crowded"))
+    scene.turn()
+    scene.turn()
+    lone.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        lone.recv(1)  # still under way
+    assert len(scene.thread._begun) == 2
+    ended = [peer for peer in (first, second) if _is_closed(peer)]
+    assert len(ended) == 1
+
+
+def _is_closed(peer: socket.socket) -> bool:
+    peer.setblocking(False)
+    try:
+        return not peer.recv(1)
+    except BlockingIOError:
+        return False
+    except ConnectionResetError:
+        return True
+
+
+def test_what_is_not_tls_costs_nothing(scene: Scene) -> None:
+    peer = scene.arrive("address", says=b"GET / HTTP/1.1\r\n\r\n")
+    scene.turn()
+    scene.turn()
+    assert scene.begun == [] and len(scene.thread) == 0 and scene.thread._cost == {}
+    assert _is_closed(peer)
