@@ -28,8 +28,8 @@ ANSWER_S: Final = 45.0
 # Prekeys published and the lobby joined: before that, nobody can write to the new account.
 _READY_S: Final = 20.0
 _KEYS_LEFT: Final = (
-    "The account is registered, but the relay has not confirmed all of its keys. They leave with the"
-    " next command, for instance: saltline status"
+    "The account is registered, but the relay has not confirmed all of its keys. They leave with"
+    " the next command, for instance: saltline status"
 )
 _PASSPHRASE_SHORT: Final = 8
 
