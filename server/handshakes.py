@@ -5,8 +5,8 @@ peer sends meanwhile. Where too many are under way, of one address or in all, th
 to the newest: it had the most time.
 
 Under a flood the queue would be longer than anybody's patience. So nothing is spent on a connection
-before its first byte, which has to be TLS's; what has begun comes first, then whose address cost the
-least lately, of these the newest. And beyond a few for each address, beginnings get half of a
+before its first byte, which has to be TLS's; what has begun comes first, then whose address cost
+the least lately, of these the newest. And beyond a few for each address, beginnings get half of a
 thread's time: the other half, and the processor, are for everyone else.
 """
 
