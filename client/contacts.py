@@ -68,12 +68,12 @@ class Contacts:
             known = self._accounts[username] = replay(entries, self._ctx.account.log_key)
         return known
 
-    def was_ever_live(self, username: str, identity_hash: bytes) -> Identity | None:
-        """The identity with this hash, among all that the name ever had."""
+    def was_ever_live(self, username: str, device: int) -> Identity | None:
+        """The identity of this device, among all that the name ever had."""
         for data in self._ctx.people.entries(username):
-            identity = Entry.decode(data).identity
-            if identity.hash == identity_hash:
-                return identity
+            entry = Entry.decode(data)
+            if entry.identity.device == device:
+                return entry.identity
         return None
 
     def look_up(self, username: str, found: Found) -> None:
@@ -168,7 +168,7 @@ class Contacts:
     def _has_our_key(self) -> bool:
         """Whether the entries that are held under our own name know of us."""
         me = self._ctx.me.identity
-        return self.was_ever_live(me.username, me.hash) is not None
+        return self.was_ever_live(me.username, me.device) == me
 
     def _check_last(self, known: Account, page: AccountPage, entries: list[bytes]) -> None:
         if page.total < known.next_number or not entries:

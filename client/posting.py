@@ -12,7 +12,7 @@ from saltline.client.rooms import Rooms
 from saltline.client.vault.outbox import Item
 from saltline.client.vault.rooms import RoomState
 from saltline.client.writing import encode_text
-from saltline.crypto.signatures import EMPTY_HISTORY, RoomStatement
+from saltline.crypto.signatures import EMPTY_HISTORY, RoomStatement, room_payload
 from saltline.protocol.content import RoomKind
 from saltline.protocol.errors import ErrorCode
 from saltline.protocol.limits import MESSAGE_ID_BYTES, TEXT_MAX_BYTES
@@ -107,9 +107,9 @@ class Posting:
         """Become a member; the relay makes a room that is new. Raises Refused for a bad name."""
         checked_room(room)
         self._busy.add(room)
-        statement = self._statement(room, RoomKind.JOIN, self._ctx.random(MESSAGE_ID_BYTES), b"")
-        signed = statement.encode()
-        signature = self._ctx.me.sign(signed)
+        message_id = self._ctx.random(MESSAGE_ID_BYTES)
+        statement = self._statement(room, RoomKind.JOIN, message_id, b"")
+        signed = self._sign(room, statement)
 
         def joined(answer: RelayMessage) -> None:
             assert isinstance(answer, Joined)
@@ -122,7 +122,7 @@ class Posting:
             self._forget_time(room, refusal)
             refused(refusal)
 
-        self._ctx.request(lambda number: Join(number, signed, signature), joined, not_joined, room)
+        self._ctx.request(lambda number: Join(number, room, *signed), joined, not_joined, room)
 
     def leave(
         self, room: str, done: Callable[[], None], refused: Callable[[Refusal], None]
@@ -132,8 +132,7 @@ class Posting:
         if not self._ctx.timeline.is_joined(room):
             raise Refused(f"You are not in {room}.", ExitCode.UNKNOWN_NAME)
         message_id = self._ctx.random(MESSAGE_ID_BYTES)
-        statement = self._statement(room, RoomKind.LEAVE, message_id, b"").encode()
-        signature = self._ctx.me.sign(statement)
+        signed = self._sign(room, self._statement(room, RoomKind.LEAVE, message_id, b""))
 
         def left(_answer: RelayMessage | None = None) -> None:
             self._rooms.left(room)
@@ -147,7 +146,7 @@ class Posting:
             else:
                 refused(refusal)
 
-        self._ctx.request(lambda number: Post(number, statement, signature), left, not_left, room)
+        self._ctx.request(lambda number: Post(number, room, *signed), left, not_left, room)
 
     def _give_up(self, room: str) -> None:
         """What still waits would join the room again."""
@@ -165,13 +164,9 @@ class Posting:
         state = ctx.rooms.state(room) or RoomState(room, 0, b"", 0)
         time_ms = max(ctx.now_ms, state.own_time_ms + 1)
         ctx.rooms.save(replace(state, own_time_ms=time_ms))
-        identity = ctx.me.identity
         # Of a split room we claim nothing: the relay may hold less than we have seen.
         claims = bool(state.hash) and not self._rooms.is_split(room)
         return RoomStatement(
-            relay_id=identity.relay_id,
-            room=room,
-            author=identity.hash,
             kind=kind,
             message_id=message_id,
             time_ms=time_ms,
@@ -179,6 +174,12 @@ class Posting:
             seen_hash=state.hash if claims else EMPTY_HISTORY,
             body=body,
         )
+
+    def _sign(self, room: str, statement: RoomStatement) -> tuple[bytes, bytes]:
+        """The statement's bytes, and our signature of it in this room."""
+        me, data = self._ctx.me, statement.encode()
+        payload = room_payload(me.identity.relay_id, room, me.identity.hash, data)
+        return data, me.sign(payload)
 
     def _forget_time(self, room: str, refusal: Refusal) -> None:
         """What was refused is in nobody's history: its time, from a wrong clock, binds nobody."""
@@ -203,13 +204,12 @@ class Posting:
         signed = self._signed_before(room, item)
         if signed is None:
             message_id, body = item.content[:MESSAGE_ID_BYTES], item.content[MESSAGE_ID_BYTES:]
-            statement = self._statement(room, RoomKind.TEXT, message_id, body).encode()
-            signed = (statement, self._ctx.me.sign(statement))
+            signed = self._sign(room, self._statement(room, RoomKind.TEXT, message_id, body))
             self._ctx.outbox.add_room_post(item.item, *signed)
         self._busy.add(room)
         post = signed
         self._ctx.request(
-            lambda number: Post(number, *post),
+            lambda number: Post(number, room, *post),
             lambda _answer: self._posted(room, item),
             lambda refusal: self._refused(room, refusal),
             room,

@@ -13,7 +13,13 @@ from saltline.client.vault.rooms import RoomState
 from saltline.client.vault.timeline import NewLine
 from saltline.crypto.encoding import Malformed
 from saltline.crypto.primitives import CryptoError
-from saltline.crypto.signatures import Identity, RoomStatement, next_history_hash, verify
+from saltline.crypto.signatures import (
+    Identity,
+    RoomStatement,
+    next_history_hash,
+    room_payload,
+    verify,
+)
 from saltline.protocol.content import BadContent, RoomKind, decode_text
 from saltline.protocol.limits import TEXT_MAX_BYTES
 from saltline.protocol.to_client import RoomEntry
@@ -83,7 +89,9 @@ class RoomEntries:
         else:
             self._ctx.rooms.set_author_time(room, author.hash, statement.time_ms)
             self._show(entry, statement)
-        following = next_history_hash(state.hash, entry.signed)
+        following = next_history_hash(
+            state.hash, entry.username, entry.device, entry.statement, entry.signature
+        )
         own_time_ms = self._own_time(state, entry)
         self._ctx.rooms.save(RoomState(room, entry.number, following, own_time_ms))
 
@@ -96,11 +104,11 @@ class RoomEntries:
     def _check(
         self, state: RoomState, entry: RoomEntry, *, is_history: bool
     ) -> tuple[RoomStatement, Identity]:
-        statement = RoomStatement.decode(entry.signed, TEXT_MAX_BYTES)
-        if statement.room != state.room or statement.relay_id != self._ctx.me.identity.relay_id:
-            raise BadRoomEntry("signed for another room or relay")
-        author = self._author(entry, statement, is_history=is_history)
-        verify(author.signing_key, entry.signed, entry.signature)
+        statement = RoomStatement.decode(entry.statement, TEXT_MAX_BYTES)
+        author = self._author(entry, is_history=is_history)
+        relay_id = self._ctx.me.identity.relay_id
+        signed = room_payload(relay_id, state.room, author.hash, entry.statement)
+        verify(author.signing_key, signed, entry.signature)
         if statement.time_ms <= self._ctx.rooms.author_time(state.room, author.hash):
             raise BadRoomEntry("an older entry, repeated")
         seen = self._ctx.rooms.hash_at(state.room, statement.seen)
@@ -108,27 +116,27 @@ class RoomEntries:
             self.alarm(state.room)
         return statement, author
 
-    def _author(self, entry: RoomEntry, statement: RoomStatement, *, is_history: bool) -> Identity:
+    def _author(self, entry: RoomEntry, *, is_history: bool) -> Identity:
         """The identity that signed: live now, or, in history, ever."""
-        identity = self.identity(entry.username, statement.author)
+        identity = self.identity(entry.username, entry.device)
         account = self._contacts.account(entry.username)
         is_live = account is not None and identity is not None and account.is_live(identity)
         if identity is None or not (is_live or is_history or identity == self._ctx.me.identity):
             raise BadRoomEntry("not a key of that name")
         return identity
 
-    def identity(self, username: str, author: bytes) -> Identity | None:
-        """The key of that name with this hash, if it is known. Ours needs no relay's word."""
+    def identity(self, username: str, device: int) -> Identity | None:
+        """The key of that name's device, if it is known. Ours needs no relay's word."""
         mine = self._ctx.me.identity
-        if username == mine.username and author == mine.hash:
+        if username == mine.username and device == mine.device:
             return mine
         account = self._contacts.account(username)
         if account is None or username == SYSTEM[1:]:
             return None
         for identity in account.live:
-            if identity.hash == author:
+            if identity.device == device:
                 return identity
-        return self._contacts.was_ever_live(username, author)
+        return self._contacts.was_ever_live(username, device)
 
     def _show(self, entry: RoomEntry, statement: RoomStatement) -> None:
         ctx, room, author = self._ctx, entry.room, entry.username

@@ -47,7 +47,7 @@ class _Held:
             last = self.entries[-1].number if self.entries else entry.number - 1
             if self.refetch or entry.number <= last:
                 continue
-            self.size_bytes += len(entry.signed)
+            self.size_bytes += len(entry.statement)
             self.refetch = (
                 entry.number > last + 1
                 or len(self.entries) >= HELD_BACK_MAX
@@ -234,10 +234,10 @@ class Rooms:
         """Whether a lookup may tell who signed: a stranger, or a member with a new key."""
         try:
             check_user(entry.username)
-            author = RoomStatement.decode(entry.signed, TEXT_MAX_BYTES).author
+            RoomStatement.decode(entry.statement, TEXT_MAX_BYTES)
         except (BadName, Malformed):
             return False  # no lookup for it: the entry is refused as it is
-        return self._entries.identity(entry.username, author) is None
+        return self._entries.identity(entry.username, entry.device) is None
 
     def _look_up(self, room: str, entries: list[RoomEntry]) -> None:
         held = self._held[room] = _Held()

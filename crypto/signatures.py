@@ -3,11 +3,12 @@
 Source: docs/protocol.md §2 and §6. A relay may import this module.
 """
 
+import struct
 from dataclasses import dataclass
-from typing import Self
+from typing import NamedTuple, Self
 
 from saltline.crypto.encoding import Malformed as Malformed
-from saltline.crypto.encoding import Reader, lp, u8, u32, u64
+from saltline.crypto.encoding import Reader, lp, u32, u64
 from saltline.crypto.primitives import (
     HASH_BYTES,
     KEY_BYTES,
@@ -20,7 +21,6 @@ from saltline.crypto.primitives import BadSignature as BadSignature
 from saltline.crypto.primitives import RefusedKey as RefusedKey
 
 MAX_USERNAME_BYTES = 32
-MAX_ROOM_BYTES = 33
 MAX_IDENTITY_BYTES = 4 + HASH_BYTES + 4 + MAX_USERNAME_BYTES + 4 + 2 * KEY_BYTES
 MESSAGE_ID_BYTES = 16
 
@@ -30,6 +30,9 @@ _REGISTER = label("register")
 _TLS = label("tls")
 _ROOM = label("room")
 _HISTORY = label("history")
+
+_STATEMENT = struct.Struct(">B16sQQ32s")
+_CHAINED = struct.Struct(">32s64sII")
 
 EMPTY_HISTORY = bytes(HASH_BYTES)
 """c_0: the history hash of a room without messages."""
@@ -156,17 +159,13 @@ def certificate_payload(spki_hash: bytes, not_after_ms: int) -> bytes:
     return _TLS + spki_hash + u64(not_after_ms)
 
 
-@dataclass(frozen=True, slots=True)
-class RoomStatement:
-    """The bytes that an author signs for one room message (§6).
+class RoomStatement(NamedTuple):
+    """What an author says in a room (§6); ``room_payload`` is what the author signs.
 
-    ``relay_id``, ``author`` (H(ID)) and ``seen_hash`` have 32 bytes, ``message_id`` 16; ``seen`` is
-    the last number in the room that the author holds, ``seen_hash`` the history hash there.
+    ``message_id`` has 16 bytes and ``seen_hash`` 32; ``seen`` is the last number in the room that
+    the author holds, ``seen_hash`` the history hash there.
     """
 
-    relay_id: bytes
-    room: str
-    author: bytes
     kind: int
     message_id: bytes
     time_ms: int
@@ -174,51 +173,35 @@ class RoomStatement:
     seen_hash: bytes
     body: bytes
 
-    def __post_init__(self) -> None:
-        hashes = (self.relay_id, self.author, self.seen_hash)
-        if any(len(each) != HASH_BYTES for each in hashes):
-            raise Malformed("room statement has a hash of a wrong length")
-        if len(self.message_id) != MESSAGE_ID_BYTES:
-            raise Malformed("a message id has 16 bytes")
-        check_name(self.room, MAX_ROOM_BYTES)
-
     def encode(self) -> bytes:
-        """The signed bytes."""
-        return b"".join(
-            (
-                _ROOM,
-                lp(self.relay_id),
-                lp(self.room.encode("ascii")),
-                self.author,
-                u8(self.kind),
-                lp(self.message_id),
-                u64(self.time_ms),
-                u64(self.seen),
-                self.seen_hash,
-                lp(self.body),
-            )
-        )
+        """65 bytes and the body. Raises Malformed for a field of a wrong size."""
+        if len(self.message_id) != MESSAGE_ID_BYTES or len(self.seen_hash) != HASH_BYTES:
+            raise Malformed("room statement has an id or a hash of a wrong length")
+        try:
+            return _STATEMENT.pack(*self[:5]) + self.body
+        except struct.error:
+            raise Malformed("room statement has a number out of its range") from None
 
     @classmethod
     def decode(cls, data: bytes, max_body_bytes: int) -> Self:
         """Exact. Raises Malformed."""
-        reader = Reader(data)
-        reader.expect(_ROOM)
-        statement = cls(
-            relay_id=reader.lp_exactly(HASH_BYTES),
-            room=_read_name(reader, MAX_ROOM_BYTES),
-            author=reader.take(HASH_BYTES),
-            kind=reader.u8(),
-            message_id=reader.lp_exactly(MESSAGE_ID_BYTES),
-            time_ms=reader.u63(),
-            seen=reader.u63(),
-            seen_hash=reader.take(HASH_BYTES),
-            body=reader.lp(max_body_bytes),
-        )
-        reader.finish()
+        if not _STATEMENT.size <= len(data) <= _STATEMENT.size + max_body_bytes:
+            raise Malformed("room statement of a wrong size")
+        statement = cls._make((*_STATEMENT.unpack_from(data), data[_STATEMENT.size :]))
+        if statement.time_ms >> 63 or statement.seen >> 63:
+            raise Malformed("number is not below 2^63")
         return statement
 
 
-def next_history_hash(previous: bytes, signed: bytes) -> bytes:
-    """c_n from c_(n-1), 32 bytes, and the signed bytes of message n (§6)."""
-    return sha256(_HISTORY + previous + sha256(signed))
+def room_payload(relay_id: bytes, room: str, author: bytes, statement: bytes) -> bytes:
+    """What an author signs: where it is said, by whom (H(ID), 32 bytes), and the statement."""
+    return _ROOM + lp(relay_id) + lp(room.encode("ascii")) + author + statement
+
+
+def next_history_hash(
+    previous: bytes, username: str, device: int, statement: bytes, signature: bytes
+) -> bytes:
+    """c_n from c_(n-1), both of 32 bytes, and all of entry n but its number (§6)."""
+    author = username.encode("utf-8")
+    place = _CHAINED.pack(previous, signature, device, len(author))
+    return sha256(_HISTORY + place + author + statement)

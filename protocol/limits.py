@@ -20,8 +20,8 @@ PAGE_MAX_BYTES: Final = 192 * 1024
 PAGE_MAX_ENTRIES: Final = 200
 
 TEXT_MAX_BYTES: Final = 64 * 1024
-# Layout around a room's text: labels, ids, hashes (some 250 bytes).
-ROOM_STATEMENT_MAX_BYTES: Final = TEXT_MAX_BYTES + 512
+# The 65 bytes in front of a room's text: kind, id, time, what was seen.
+ROOM_STATEMENT_MAX_BYTES: Final = TEXT_MAX_BYTES + 65
 KEYLOG_ENTRY_MAX_BYTES: Final = 1024
 PREKEY_MAX_BYTES: Final = 2048  # an ML-KEM-1024 key has 1,568
 GENERATION_BYTES: Final = 40  # u64 and an HMAC-SHA-256

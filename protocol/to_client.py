@@ -128,10 +128,9 @@ class RoomEntry(Wire, frozen=True, tag="entry"):
 
     room: RoomName
     number: Count
-    received_ms: TimeMs
     username: UserName
     device: Device
-    signed: Statement
+    statement: Statement
     signature: Signature
 
 

@@ -105,10 +105,11 @@ class Acknowledge(Wire, frozen=True, tag="acknowledge"):
 
 
 class Join(Wire, frozen=True, tag="join"):
-    """A signed join entry; `signed` is `RoomStatement.encode()`."""
+    """A signed join entry; `statement` is `RoomStatement.encode()`."""
 
     id: RequestId
-    signed: Statement
+    room: RoomName
+    statement: Statement
     signature: Signature
 
 
@@ -116,7 +117,8 @@ class Post(Wire, frozen=True, tag="post"):
     """A signed entry of any other kind, from a member."""
 
     id: RequestId
-    signed: Statement
+    room: RoomName
+    statement: Statement
     signature: Signature
 
 

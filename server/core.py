@@ -196,7 +196,7 @@ class RelayCore:
             if desk.is_stopping:
                 raise ProtocolError(ErrorCode.STOPPING, _STOPPING)
             if type(request) is to_relay.Post:
-                cost += len(request.signed) // _POST_TOKEN_BYTES
+                cost += len(request.statement) // _POST_TOKEN_BYTES
             wait_ms = self._requests.take(sender.known.account.id, cost, desk.now_ms)
             if wait_ms:
                 raise ProtocolError(

@@ -19,7 +19,7 @@ class Account:
 class Device:
     """A device that has logged in on a connection."""
 
-    __slots__ = ("account", "generation", "identity", "identity_hash", "mailbox")
+    __slots__ = ("account", "generation", "identity", "mailbox")
 
     def __init__(
         self, account: Account, mailbox: int, identity: Identity, generation: bytes
@@ -27,7 +27,6 @@ class Device:
         self.account = account
         self.mailbox = mailbox
         self.identity = identity
-        self.identity_hash = identity.hash
         self.generation = generation
 
 

@@ -41,11 +41,11 @@ class Rooms:
 
     def join(self, connection: Connection, request: to_relay.Join) -> None:
         """Become a member, in a room that is opened if need be."""
-        statement = self._checked(connection.known, request.signed)
+        statement = self._checked(request.statement)
         if statement.kind != RoomKind.JOIN:
             raise _bad_statement("A join is a statement of its own kind.")
         try:
-            check_room(statement.room)
+            check_room(request.room)
         except BadName as error:
             raise ProtocolError(ErrorCode.BAD_NAME, str(error)) from None
         settings = self._desk.settings
@@ -79,7 +79,7 @@ class Rooms:
     def post(self, connection: Connection, request: to_relay.Post) -> None:
         """A member's text, or its leaving."""
         device = connection.known
-        statement = self._checked(device, request.signed)
+        statement = self._checked(request.statement)
         if statement.kind not in _POSTED_KINDS:
             raise _bad_statement("Members post texts, or that they leave.")
         work = ask.StoreEntry(
@@ -110,13 +110,7 @@ class Rooms:
         if room is None:
             return
         message = to_client.RoomEntry(
-            entry.room,
-            number,
-            entry.now_ms,
-            entry.username,
-            entry.device,
-            entry.signed,
-            entry.signature,
+            entry.room, number, entry.username, entry.device, entry.statement, entry.signature
         )
         room.last = number
         room.members = members
@@ -127,16 +121,12 @@ class Rooms:
             self.pushed += len(recipients)
             self._desk.add(Broadcast(recipients, frame))
 
-    def _checked(self, device: Device, signed: bytes) -> RoomStatement:
+    def _checked(self, data: bytes) -> RoomStatement:
         """What the relay can check without the room and without the signature."""
         try:
-            statement = RoomStatement.decode(signed, TEXT_MAX_BYTES)
+            statement = RoomStatement.decode(data, TEXT_MAX_BYTES)
         except Malformed:
             raise _bad_statement("The statement does not follow its layout.") from None
-        if statement.relay_id != self._desk.log_key.relay_id:
-            raise _bad_statement("The statement was signed for another relay.")
-        if statement.author != device.identity_hash:
-            raise _bad_statement("The statement names another author than this device.")
         if statement.time_ms > self._desk.now_ms + _AHEAD_MAX_MS:
             raise _bad_statement("The statement's time is more than a day ahead. Check the clock.")
         return statement
@@ -146,14 +136,16 @@ class Rooms:
     ) -> ask.NewEntry:
         account = device.account
         return ask.NewEntry(
-            statement.room,
+            request.room,
             account.id,
             device.mailbox,
             account.username,
             device.identity.device,
             statement.message_id,
+            statement.time_ms,
             statement.seen,
-            request.signed,
+            statement.seen_hash,
+            request.statement,
             request.signature,
             self._desk.now_ms,
         )
@@ -178,10 +170,9 @@ class Rooms:
             to_client.RoomEntry(
                 room,
                 entry.number,
-                entry.received_ms,
                 entry.username,
                 entry.device,
-                entry.signed,
+                entry.statement,
                 entry.signature,
             )
             for entry in read.entries

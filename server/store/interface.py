@@ -173,10 +173,9 @@ class StoredEntry(Struct, frozen=True, gc=False):
     """A room's entry."""
 
     number: int
-    received_ms: int
     username: str
     device: int
-    signed: bytes
+    statement: bytes
     signature: bytes
 
 

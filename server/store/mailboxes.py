@@ -43,6 +43,7 @@ class Mailboxes:
         self._executemany = database.executemany
         self._by_address: dict[tuple[str, int], _Mailbox] = {}
         self._by_id: dict[int, _Mailbox] = {}
+        self._live: set[int] = set()  # known to be; what is missing has to be looked up
         self._changed: dict[int, _Mailbox] = {}
         self._arrived: list[tuple[int, int, bytes]] = []
 
@@ -151,8 +152,19 @@ class Mailboxes:
         """The transaction was rolled back: only the disk knows."""
         self._by_address = {}
         self._by_id = {}
+        self._live = set()
         self._changed = {}
         self._arrived = []
+
+    def check_live(self, mailbox: int) -> None:
+        """A device that was ended while its request waited signs nothing for its account."""
+        if mailbox in self._live:
+            return
+        if self._execute("SELECT 1 FROM mailbox WHERE id = ? AND live", (mailbox,)).get is None:
+            raise Refusal(ErrorCode.UNKNOWN_DEVICE, "This device was ended.")
+        if len(self._live) >= _CACHED_MAX:
+            self._live.clear()
+        self._live.add(mailbox)
 
     # --- parts ---------------------------------------------------------------------------------
 

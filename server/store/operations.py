@@ -206,8 +206,10 @@ class NewEntry(Struct, frozen=True, gc=False):
     username: str
     device: int
     message_id: bytes
+    time_ms: int
     seen: int
-    signed: bytes
+    seen_hash: bytes
+    statement: bytes
     signature: bytes
     now_ms: int
 

@@ -4,9 +4,12 @@ The tail of a room (last number and hash, members) is kept in memory and written
 all new entries. Whoever reads the tables flushes first.
 """
 
+from collections.abc import Callable
+from itertools import islice
+
 import apsw
 
-from saltline.crypto.signatures import EMPTY_HISTORY, next_history_hash
+from saltline.crypto.signatures import EMPTY_HISTORY, RoomStatement, next_history_hash
 from saltline.protocol.errors import ErrorCode
 from saltline.server.store import operations as ask
 from saltline.server.store.interface import (
@@ -22,35 +25,61 @@ from saltline.server.store.interface import (
 from saltline.server.store.refusal import Refusal
 from saltline.server.store.schema import NUMBER_BITS, NUMBER_MASK
 
-# Rooms and members together that are kept in memory: some 100 bytes each.
+# Rooms, members and recent entries together that are kept in memory: some 100 bytes each.
 _CACHED_MAX = 1_000_000
-# What the fields around an entry's signed bytes take on the wire, with slack.
+# Of this many of its newest entries at least, a room in memory knows the ids and the hashes.
+_RECENT = 256
+# What the fields around an entry's statement take on the wire, with slack.
 _ENTRY_OVERHEAD_BYTES = 200
+
+
+class _Author:
+    """A member's newest entry: number, the author's time, and the mailbox of its device."""
+
+    __slots__ = ("mailbox", "number", "time_ms")
+
+    def __init__(self, number: int, time_ms: int, mailbox: int) -> None:
+        self.number = number
+        self.time_ms = time_ms
+        self.mailbox = mailbox
 
 
 class _Room:
     """A room's tail and its members' account numbers."""
 
-    __slots__ = ("id", "last_hash", "last_number", "members")
+    __slots__ = ("authors", "hashes", "id", "last_hash", "last_number", "members", "recent")
 
     def __init__(self, id: int, last_number: int, last_hash: bytes, members: set[int]) -> None:
         self.id = id
         self.last_number = last_number
         self.last_hash = last_hash
         self.members = members
+        self.authors: dict[int, _Author] = {}  # by account, of those who posted since it was loaded
+        # Of its newest entries, the oldest first.
+        self.recent: dict[tuple[int, bytes], int] = {}  # (account, message id) -> number
+        self.hashes: dict[int, bytes] = {}  # number -> history hash
+
+    def remember(self, number: int, account: int, message_id: bytes, history_hash: bytes) -> None:
+        """The room's newest entry. Now and then the older half is forgotten."""
+        if len(self.recent) >= 2 * _RECENT:
+            self.recent = dict(islice(self.recent.items(), _RECENT, None))
+            self.hashes = dict(islice(self.hashes.items(), _RECENT, None))
+        self.recent[account, message_id] = number
+        self.hashes[number] = history_hash
 
 
 class Rooms:
     """The part of the store that holds public rooms."""
 
-    def __init__(self, database: apsw.Connection) -> None:
+    def __init__(self, database: apsw.Connection, check_live: Callable[[int], None]) -> None:
         self._execute = database.execute
         self._executemany = database.executemany
+        self._check_live = check_live
         self._by_name: dict[str, _Room] = {}
         self._cached = 0
         self._changed: dict[int, _Room] = {}
-        self._added: list[tuple[int, int, int, int, bytes, bytes, bytes, bytes]] = []
-        self._added_ids: dict[tuple[int, int, bytes], int] = {}
+        self._posted: dict[tuple[int, int], _Author] = {}  # (room, account), since the last flush
+        self._added: list[tuple[int, int, int, int, bytes, bytes, bytes]] = []
 
     # --- entries -------------------------------------------------------------------------------
 
@@ -59,19 +88,41 @@ class Rooms:
         entry = work.entry
         self._check_live(entry.mailbox)
         room = self._by_name.get(entry.room) or self._load(entry.room)
-        number = self._number_of(room, entry)
+        number = room.recent.get((entry.account, entry.message_id))
         if number is not None:
             return EntryStored(number, False, len(room.members))
         if entry.account not in room.members:
             raise _not_a_member()
+        author = room.authors.get(entry.account) or self._author(room, entry.account)
+        if author.mailbox == entry.mailbox and entry.time_ms <= author.time_ms:
+            return self._repeated(room, author, entry)
         self._check_seen(room, entry)
         number = self._append(room, entry)
         if work.leaves:
             room.members.discard(entry.account)
+            room.authors.pop(entry.account, None)
+            self._posted.pop((room.id, entry.account), None)
             self._execute(
                 "DELETE FROM member WHERE room = ? AND account = ?", (room.id, entry.account)
             )
+        else:
+            author.number, author.time_ms = number, entry.time_ms
+            author.mailbox = entry.mailbox
+            self._posted[room.id, entry.account] = author
         return EntryStored(number, True, len(room.members))
+
+    def _repeated(self, room: _Room, author: _Author, entry: ask.NewEntry) -> EntryStored:
+        """An author's times grow: this is its newest entry, sent again, or was overtaken by it."""
+        if entry.time_ms == author.time_ms:
+            self.flush()
+            slot = room.id << NUMBER_BITS | author.number
+            stored = self._execute("SELECT statement FROM entry WHERE slot = ?", (slot,)).get
+            if stored == entry.statement:
+                return EntryStored(author.number, False, len(room.members))
+        raise Refusal(
+            ErrorCode.BAD_STATEMENT,
+            "The statement is not later than the last one of this device in this room.",
+        )
 
     def join(self, work: ask.JoinRoom) -> RoomJoined:
         """Add a member with its join entry; who is one already gets the number it has."""
@@ -85,7 +136,7 @@ class Rooms:
                 return RoomJoined(
                     number, False, len(room.members), after, self._hash_at(room, after)
                 )
-            if self._number_of(room, entry) is not None:
+            if (entry.account, entry.message_id) in room.recent:
                 raise Refusal(ErrorCode.BAD_STATEMENT, "This message id was used before.")
             self._check_seen(room, entry)
         elif entry.seen:
@@ -97,8 +148,10 @@ class Rooms:
         after = max(0, number - 1 - work.recent)
         room.members.add(entry.account)
         self._execute(
-            "INSERT INTO member (room, account, joined, after) VALUES (?, ?, ?, ?)",
-            (room.id, entry.account, number, after),
+            "INSERT INTO member"
+            " (room, account, joined, after, newest, newest_ms, newest_mailbox)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (room.id, entry.account, number, after, number, entry.time_ms, entry.mailbox),
         )
         return RoomJoined(number, True, len(room.members), after, self._hash_at(room, after))
 
@@ -110,20 +163,21 @@ class Rooms:
             raise _not_a_member()
         after = min(max(work.after, membership[1]), room.last_number)
         after_hash = self._hash_at(room, after)
+        self.flush()
         entries: list[StoredEntry] = []
         bytes_left = work.max_bytes
         first_slot = room.id << NUMBER_BITS
-        for slot, received_ms, username, device, signed, signature in self._execute(
-            "SELECT slot, received_ms, username, device, signed, signature FROM entry"
+        for slot, username, device, statement, signature in self._execute(
+            "SELECT slot, username, device, statement, signature FROM entry"
             " JOIN account ON account.id = entry.account"
             " WHERE slot > ? AND slot <= ? ORDER BY slot LIMIT ?",
             (first_slot | after, first_slot | NUMBER_MASK, work.limit),
         ):
-            bytes_left -= len(signed) + _ENTRY_OVERHEAD_BYTES
+            bytes_left -= len(statement) + _ENTRY_OVERHEAD_BYTES
             if entries and bytes_left < 0:
                 break
             number = slot & NUMBER_MASK
-            entries.append(StoredEntry(number, received_ms, username, device, signed, signature))
+            entries.append(StoredEntry(number, username, device, statement, signature))
         return HistoryRead(after, after_hash, room.last_number, tuple(entries))
 
     # --- members -------------------------------------------------------------------------------
@@ -178,12 +232,21 @@ class Rooms:
         """Write what was only noted."""
         if self._added:
             self._executemany(
-                "INSERT INTO entry (slot, received_ms, account, device, message_id, signed,"
-                " signature, history_hash) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO entry (slot, received_ms, account, device, statement, signature,"
+                " history_hash) VALUES (?, ?, ?, ?, ?, ?, ?)",
                 self._added,
             )
             self._added = []
-            self._added_ids = {}
+        if self._posted:
+            self._executemany(
+                "UPDATE member SET newest = ?, newest_ms = ?, newest_mailbox = ?"
+                " WHERE room = ? AND account = ?",
+                [
+                    (author.number, author.time_ms, author.mailbox, *key)
+                    for key, author in self._posted.items()
+                ],
+            )
+            self._posted = {}
         if self._changed:
             self._executemany(
                 "UPDATE room SET last_number = ?, last_hash = ?, members = ? WHERE id = ?",
@@ -200,7 +263,7 @@ class Rooms:
         self._cached = 0
         self._changed = {}
         self._added = []
-        self._added_ids = {}
+        self._posted = {}
 
     # --- parts ---------------------------------------------------------------------------------
 
@@ -218,8 +281,25 @@ class Rooms:
             return None
         rows = self._execute("SELECT account FROM member WHERE room = ?", (row[0],))
         room = self._by_name[name] = _Room(row[0], row[1], row[2], {account for (account,) in rows})
-        self._cached += 1 + len(room.members)
+        self._cached += 1 + len(room.members) + 2 * _RECENT
+        first_slot = room.id << NUMBER_BITS
+        for slot, account, statement, history_hash in self._execute(
+            "SELECT slot, account, substr(statement, 1, 65), history_hash FROM entry"
+            " WHERE slot BETWEEN ? AND ? ORDER BY slot",
+            (first_slot | max(0, room.last_number - _RECENT + 1), first_slot | room.last_number),
+        ):
+            message_id = RoomStatement.decode(statement, 0).message_id
+            room.remember(slot & NUMBER_MASK, account, message_id, history_hash)
         return room
+
+    def _author(self, room: _Room, account: int) -> _Author:
+        row = self._execute(
+            "SELECT newest, newest_ms, newest_mailbox FROM member WHERE room = ? AND account = ?",
+            (room.id, account),
+        ).get
+        author = room.authors[account] = _Author(*row)
+        self._cached += 1
+        return author
 
     def _load(self, name: str) -> _Room:
         room = self._find(name)
@@ -236,8 +316,11 @@ class Rooms:
 
     def _append(self, room: _Room, entry: ask.NewEntry) -> int:
         number = room.last_number + 1
-        room.last_hash = next_history_hash(room.last_hash, entry.signed)
+        history_hash = next_history_hash(
+            room.last_hash, entry.username, entry.device, entry.statement, entry.signature
+        )
         room.last_number = number
+        room.last_hash = history_hash
         self._changed[room.id] = room
         self._added.append(
             (
@@ -245,35 +328,23 @@ class Rooms:
                 entry.now_ms,
                 entry.account,
                 entry.device,
-                entry.message_id,
-                entry.signed,
+                entry.statement,
                 entry.signature,
-                room.last_hash,
+                history_hash,
             )
         )
-        self._added_ids[(room.id, entry.account, entry.message_id)] = number
+        room.remember(number, entry.account, entry.message_id, history_hash)
         return number
 
-    def _number_of(self, room: _Room, entry: ask.NewEntry) -> int | None:
-        """The number that this account's message id has in this room."""
-        number = self._added_ids.get((room.id, entry.account, entry.message_id))
-        if number is not None:
-            return number
-        first_slot = room.id << NUMBER_BITS
-        slot: int | None = self._execute(
-            "SELECT slot FROM entry WHERE account = ? AND message_id = ? AND slot BETWEEN ? AND ?",
-            (entry.account, entry.message_id, first_slot, first_slot | NUMBER_MASK),
-        ).get
-        return None if slot is None else slot & NUMBER_MASK
-
-    def _check_live(self, mailbox: int) -> None:
-        """A device that was ended while its request waited signs nothing for its account."""
-        if self._execute("SELECT 1 FROM mailbox WHERE id = ? AND live", (mailbox,)).get is None:
-            raise Refusal(ErrorCode.UNKNOWN_DEVICE, "This device was ended.")
-
     def _check_seen(self, room: _Room, entry: ask.NewEntry) -> None:
+        """A member that claims another history would make the others distrust the relay."""
         if entry.seen > room.last_number:
             raise _seen_too_much()
+        if entry.seen_hash != self._hash_at(room, entry.seen):
+            raise Refusal(
+                ErrorCode.BAD_STATEMENT,
+                "The statement's history of this room is not the relay's.",
+            )
 
     def _check_rooms_of(self, account: int, rooms_per_user: int) -> None:
         count: int = self._execute("SELECT count(*) FROM member WHERE account = ?", (account,)).get
@@ -296,8 +367,9 @@ class Rooms:
         """c_number, of a number up to the last."""
         if number == 0:
             return EMPTY_HISTORY
-        if number == room.last_number:
-            return room.last_hash
+        known = room.hashes.get(number)
+        if known is not None:
+            return known
         self.flush()
         slot = room.id << NUMBER_BITS | number
         return bytes(self._execute("SELECT history_hash FROM entry WHERE slot = ?", (slot,)).get)

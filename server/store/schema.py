@@ -105,21 +105,24 @@ CREATE TABLE member (
     account INTEGER NOT NULL REFERENCES account,
     joined INTEGER NOT NULL,
     after INTEGER NOT NULL,
+    -- Its newest entry: number, its author's time, and the device that made it.
+    newest INTEGER NOT NULL,
+    newest_ms INTEGER NOT NULL,
+    newest_mailbox INTEGER NOT NULL,
     PRIMARY KEY (room, account)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX member_by_account ON member (account);
 
+-- No second index: message ids are random, and each would dirty a page of its own.
 CREATE TABLE entry (
     slot INTEGER PRIMARY KEY,
     received_ms INTEGER NOT NULL,
     account INTEGER NOT NULL REFERENCES account,
     device INTEGER NOT NULL,
-    message_id BLOB NOT NULL,
-    signed BLOB NOT NULL,
+    statement BLOB NOT NULL,
     signature BLOB NOT NULL,
     history_hash BLOB NOT NULL
 ) STRICT;
-CREATE INDEX entry_by_message_id ON entry (account, message_id);
 """
 
 CREATE: Final = f"""

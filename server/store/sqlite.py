@@ -69,8 +69,8 @@ class SqliteStore:
         self._is_truncation_due = False
         self._was_full = False
         self._database = self._open(relay_id, vfs)
-        self._rooms = Rooms(self._database)
         self._mailboxes = Mailboxes(self._database)
+        self._rooms = Rooms(self._database, self._mailboxes.check_live)
         prekeys = Prekeys(self._database, self._rooms)
         accounts = Accounts(self._database, prekeys, self._mailboxes, self._rooms)
         self._handlers: dict[type[Operation], Callable[[Any], Outcome]] = {

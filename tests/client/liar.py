@@ -130,6 +130,6 @@ class Liar:
             to_client.Pong(rng.randrange(1, 50)),
             to_client.CaughtUp(rng.randrange(100)),
             to_client.Error(rng.randrange(50), "rate_limited", "No.", 0),
-            to_client.RoomEntry("#lobby", rng.randrange(60), 1, "bob", 1, b"", bytes(64)),
+            to_client.RoomEntry("#lobby", rng.randrange(60), "bob", 1, b"", bytes(64)),
         ]
         return rng.choice(choices)

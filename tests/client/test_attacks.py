@@ -21,7 +21,7 @@ MANY = 2**63 - 1
 
 def one_of_each(number: int) -> list[RelayMessage]:
     """Every message of the wire with an id, at the edges of its bounds."""
-    entry = to_client.RoomEntry("#lobby", MANY, MANY, "x" * 32, 2**32 - 1, b"", bytes(64))
+    entry = to_client.RoomEntry("#lobby", MANY, "x" * 32, 2**32 - 1, b"", bytes(64))
     page = to_client.AccountPage("bob", MANY, (b"", b"x" * 1024))
     return [
         to_client.Invited(number, "\x1b" * 32, 1, MANY, ZERO),

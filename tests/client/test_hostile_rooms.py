@@ -10,7 +10,7 @@ import pytest
 
 from saltline.client.model import Delivery
 from saltline.client.vault import views
-from saltline.crypto.signatures import EMPTY_HISTORY, RoomStatement
+from saltline.crypto.signatures import EMPTY_HISTORY, RoomStatement, room_payload
 from saltline.protocol import to_client
 from saltline.protocol.content import RoomKind
 from saltline.protocol.messages import RelayMessage
@@ -119,8 +119,8 @@ def test_own_entries_come_back_with_other_words(alice: Person, bob: Person) -> N
 
     def change(message: RelayMessage) -> Iterable[RelayMessage]:
         if isinstance(message, to_client.RoomEntry) and message.username == "alice":
-            signed = message.signed.replace(b"I agree", b"I never")
-            message = msgspec.structs.replace(message, signed=signed)
+            words = message.statement.replace(b"I agree", b"I never")
+            message = msgspec.structs.replace(message, statement=words)
         yield message
 
     under(alice, change)
@@ -149,18 +149,11 @@ def test_room_words_of_this_program_by_a_member(alice: Person, relay: MemoryRela
     state = ctx.rooms.state("#lobby")
     assert state is not None
     words = RoomStatement(
-        relay.log_key.relay_id,
-        "#lobby",
-        ctx.me.identity.hash,
-        RoomKind.TEXT,
-        bytes(16),
-        relay.now_ms + 1,
-        0,
-        EMPTY_HISTORY,
-        b"Update at evil.example",
+        RoomKind.TEXT, bytes(16), relay.now_ms + 1, 0, EMPTY_HISTORY, b"Update at evil.example"
     ).encode()
+    payload = room_payload(relay.log_key.relay_id, "#lobby", ctx.me.identity.hash, words)
     entry = to_client.RoomEntry(
-        "#lobby", state.last + 1, relay.now_ms, "saltline", 1, words, ctx.me.sign(words)
+        "#lobby", state.last + 1, "saltline", 1, words, ctx.me.sign(payload)
     )
     inject(alice, entry)
     settle(alice)

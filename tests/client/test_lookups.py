@@ -9,7 +9,7 @@ import pytest
 from saltline.client.model import Delivery, LineKind
 from saltline.crypto.keylog import create_entry
 from saltline.crypto.keys import IdentityKeys
-from saltline.crypto.signatures import RoomStatement
+from saltline.crypto.signatures import RoomStatement, room_payload
 from saltline.protocol import to_client
 from saltline.protocol.content import RoomKind
 from saltline.protocol.messages import RelayMessage
@@ -204,20 +204,12 @@ def test_the_relay_shows_another_key_under_our_own_name(
     alice.online()
     state = alice.core._ctx.rooms.state("#lobby")
     assert state is not None
+    time_ms = relay.now_ms + 1
     words = RoomStatement(
-        relay.log_key.relay_id,
-        "#lobby",
-        thief.identity.hash,
-        RoomKind.TEXT,
-        bytes(16),
-        relay.now_ms + 1,
-        state.last,
-        state.hash,
-        b"I never said this",
+        RoomKind.TEXT, bytes(16), time_ms, state.last, state.hash, b"I never said this"
     ).encode()
-    forged = to_client.RoomEntry(
-        "#lobby", state.last + 1, relay.now_ms, "alice", 1, words, thief.sign(words)
-    )
+    payload = room_payload(relay.log_key.relay_id, "#lobby", thief.identity.hash, words)
+    forged = to_client.RoomEntry("#lobby", state.last + 1, "alice", 2, words, thief.sign(payload))
     inject(alice, forged)
     settle(alice)
     assert "I never said this" not in alice.texts("#lobby")

@@ -230,33 +230,21 @@ def certificate_payload(spki: bytes, not_after: int) -> bytes:
 
 
 def room_statement(
-    relay_id: bytes,
-    room: str,
-    ID: bytes,
-    kind: int,
-    message_id: bytes,
-    time: int,
-    seen: int,
-    c_seen: bytes,
-    body: bytes,
+    kind: int, message_id: bytes, time: int, seen: int, c_seen: bytes, body: bytes
 ) -> bytes:
-    return (
-        label("room")
-        + lp(relay_id)
-        + lp(room.encode("ascii"))
-        + H(ID)
-        + u8(kind)
-        + lp(message_id)
-        + u64(time)
-        + u64(seen)
-        + c_seen
-        + lp(body)
-    )
+    return u8(kind) + message_id + u64(time) + u64(seen) + c_seen + body
 
 
-def history_hash(previous: bytes, signed: bytes) -> bytes:
+def room_payload(relay_id: bytes, room: str, ID: bytes, statement: bytes) -> bytes:
+    return label("room") + lp(relay_id) + lp(room.encode("ascii")) + H(ID) + statement
+
+
+def history_hash(
+    previous: bytes, username: str, device: int, statement: bytes, signature: bytes
+) -> bytes:
     """c_n from c_{n−1}; c_0 = 0^32."""
-    return H(label("history") + previous + H(signed))
+    author = u32(device) + lp(username.encode("ascii"))
+    return H(label("history") + previous + signature + author + statement)
 
 
 # §7 Key log -----------------------------------------------------------------------------------

@@ -103,14 +103,15 @@ def relay_statements() -> Iterable[Json]:
     c = bytes(32)
     for seen, (kind, body) in enumerate([(1, b"hello"), (2, b""), (3, bytes(range(256)))]):
         message_id, time = draw("message id", 16), MADE_MS + seen
-        statement = literal.room_statement(
-            relay, "#lobby", device.ID, kind, message_id, time, seen, c, body
-        )
+        statement = literal.room_statement(kind, message_id, time, seen, c, body)
+        payload = literal.room_payload(relay, "#lobby", device.ID, statement)
         fields = hexed(relay_id=relay, room="#lobby", ID=device.ID, kind=kind, body=body)
         fields |= hexed(message_id=message_id, time_ms=time, seen=seen, c_seen=c)
-        yield case("room", fields, statement)
-        following = literal.history_hash(c, statement)
-        yield case("history", hexed(previous=c, signed=statement), following)
+        yield case("room", fields | hexed(statement=statement), payload)
+        signature = device.sign(payload)
+        following = literal.history_hash(c, "ada", 3, statement, signature)
+        fields = hexed(previous=c, username="ada", device=3, statement=statement)
+        yield case("history", fields | hexed(signature=signature), following)
         c = following
     for g in (1, 2**63):
         mac = literal.generation_mac(device.iks_seed, g)

@@ -224,9 +224,6 @@ def test_certificate(case: Case) -> None:
 @pytest.mark.parametrize("case", cases("relay_statements", "room"))
 def test_room_statement(case: Case) -> None:
     statement = signatures.RoomStatement(
-        unhex(case["relay_id"]),
-        case["room"],
-        literal.H(unhex(case["ID"])),
         case["kind"],
         unhex(case["message_id"]),
         case["time_ms"],
@@ -234,13 +231,22 @@ def test_room_statement(case: Case) -> None:
         unhex(case["c_seen"]),
         unhex(case["body"]),
     )
-    assert statement.encode().hex() == case["output"]
-    assert signatures.RoomStatement.decode(unhex(case["output"]), 256) == statement
+    assert statement.encode().hex() == case["statement"]
+    assert signatures.RoomStatement.decode(unhex(case["statement"]), 256) == statement
+    relay_id, author = unhex(case["relay_id"]), literal.H(unhex(case["ID"]))
+    payload = signatures.room_payload(relay_id, case["room"], author, statement.encode())
+    assert payload.hex() == case["output"]
 
 
 @pytest.mark.parametrize("case", cases("relay_statements", "history"))
 def test_room_history(case: Case) -> None:
-    following = signatures.next_history_hash(unhex(case["previous"]), unhex(case["signed"]))
+    following = signatures.next_history_hash(
+        unhex(case["previous"]),
+        case["username"],
+        case["device"],
+        unhex(case["statement"]),
+        unhex(case["signature"]),
+    )
     assert following.hex() == case["output"]
 
 

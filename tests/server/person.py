@@ -11,6 +11,7 @@ from saltline.crypto.signatures import (
     RoomStatement,
     login_payload,
     register_payload,
+    room_payload,
 )
 from saltline.protocol.content import RoomKind
 from saltline.protocol.messages import RelayMessage, encode_message
@@ -178,7 +179,6 @@ class Person:
 
     def statement(
         self,
-        room: str,
         kind: int,
         body: bytes = b"",
         *,
@@ -189,9 +189,6 @@ class Person:
         """A statement of this device, later than the one before."""
         self.last_time_ms = max(self.relay.now_ms, self.last_time_ms + 1)
         return RoomStatement(
-            relay_id=self.relay.log_key.relay_id,
-            room=room,
-            author=self.keys.identity.hash,
             kind=kind,
             message_id=message_id or self.relay.random(16),
             time_ms=self.last_time_ms,
@@ -200,30 +197,32 @@ class Person:
             body=body,
         )
 
-    def join_request(self, statement: RoomStatement) -> Join:
+    def join_request(self, room: str, statement: RoomStatement) -> Join:
         """A signed request to join."""
-        signed = statement.encode()
-        return Join(self.next_id(), signed, self.keys.sign(signed))
+        return Join(self.next_id(), room, statement.encode(), self._signature(room, statement))
 
-    def post_request(self, statement: RoomStatement) -> Post:
+    def post_request(self, room: str, statement: RoomStatement) -> Post:
         """A signed request to post."""
-        signed = statement.encode()
-        return Post(self.next_id(), signed, self.keys.sign(signed))
+        return Post(self.next_id(), room, statement.encode(), self._signature(room, statement))
+
+    def _signature(self, room: str, statement: RoomStatement) -> bytes:
+        relay_id, author = self.relay.log_key.relay_id, self.keys.identity.hash
+        return self.keys.sign(room_payload(relay_id, room, author, statement.encode()))
 
     def join(self, room: str) -> Joined:
         """Join a room; its join entry is taken too."""
-        self.connection.send(self.join_request(self.statement(room, RoomKind.JOIN)))
+        self.connection.send(self.join_request(room, self.statement(RoomKind.JOIN)))
         return self._take_answer(Joined)
 
     def post(self, room: str, text: str) -> Posted:
         """Post a text; its own entry is taken too."""
-        statement = self.statement(room, RoomKind.TEXT, text.encode())
-        self.connection.send(self.post_request(statement))
+        statement = self.statement(RoomKind.TEXT, text.encode())
+        self.connection.send(self.post_request(room, statement))
         return self._take_answer(Posted)
 
     def leave(self, room: str) -> Posted:
         """Leave a room; its leave entry is taken too."""
-        self.connection.send(self.post_request(self.statement(room, RoomKind.LEAVE)))
+        self.connection.send(self.post_request(room, self.statement(RoomKind.LEAVE)))
         return self._take_answer(Posted)
 
     def _take_answer(self, kind: type[Answer]) -> Answer:

@@ -64,7 +64,7 @@ def history(person: Person, room: str = "#lobby", after: int = 0, limit: int = 2
 
 def texts(page: HistoryPage) -> list[str]:
     """The texts of a page, without what joined and left."""
-    statements = [RoomStatement.decode(entry.signed, 70_000) for entry in page.entries]
+    statements = [RoomStatement.decode(entry.statement, 70_000) for entry in page.entries]
     return [each.body.decode() for each in statements if each.kind == RoomKind.TEXT]
 
 

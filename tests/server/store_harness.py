@@ -3,15 +3,18 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count
 
 import apsw
 
+from saltline.crypto.signatures import EMPTY_HISTORY, RoomStatement
 from saltline.server.store import operations as ask
 from saltline.server.store.interface import Operation, Outcome, StoreError
 from saltline.server.store.sqlite import SqliteStore
 
 RELAY_ID = b"r" * 32
 DAY_MS = 86_400_000
+_later = count(1)
 NOW_MS = 20_000 * DAY_MS
 
 
@@ -32,11 +35,22 @@ def envelope(name: str, content: bytes = b"sealed", now_ms: int = NOW_MS) -> ask
     return ask.StoreEnvelope(name, 1, content, 1_000_000, 10**9, now_ms)
 
 
-def entry(account: int, room: str = "#lobby", signed: bytes = b"signed") -> ask.NewEntry:
+def entry(account: int, room: str = "#lobby", body: bytes = b"text") -> ask.NewEntry:
     """With a new message id, of an account whose first device has the mailbox of its number."""
-    message_id = os.urandom(16)
+    said = RoomStatement(1, os.urandom(16), NOW_MS + next(_later), 0, EMPTY_HISTORY, body)
     return ask.NewEntry(
-        room, account, account, f"user{account}", 1, message_id, 0, signed, bytes(64), NOW_MS
+        room=room,
+        account=account,
+        mailbox=account,
+        username={1: "ada", 2: "bob"}.get(account, f"user{account}"),
+        device=1,
+        message_id=said.message_id,
+        time_ms=said.time_ms,
+        seen=said.seen,
+        seen_hash=said.seen_hash,
+        statement=said.encode(),
+        signature=bytes(64),
+        now_ms=NOW_MS,
     )
 
 
@@ -44,8 +58,8 @@ def join(account: int, room: str = "#lobby") -> ask.JoinRoom:
     return ask.JoinRoom(entry(account, room), 50, 100, 1_000)
 
 
-def post(account: int, room: str = "#lobby", signed: bytes = b"signed") -> ask.StoreEntry:
-    return ask.StoreEntry(entry(account, room, signed), False)
+def post(account: int, room: str = "#lobby", body: bytes = b"text") -> ask.StoreEntry:
+    return ask.StoreEntry(entry(account, room, body), False)
 
 
 def history(account: int, room: str = "#lobby") -> ask.ReadHistory:

@@ -129,8 +129,8 @@ def test_a_removed_account_is_closed_for_good(tmp_path: Path) -> None:
 
 
 def join_request(person: Person, room: str) -> Join:
-    post = person.post_request(person.statement(room, RoomKind.JOIN))
-    return Join(post.id, post.signed, post.signature)
+    post = person.post_request(room, person.statement(RoomKind.JOIN))
+    return Join(post.id, room, post.statement, post.signature)
 
 
 def test_what_waits_behind_a_removal_changes_no_room() -> None:
@@ -141,7 +141,7 @@ def test_what_waits_behind_a_removal_changes_no_room() -> None:
     relay.release_one_group()  # bob is found, and about to be closed
     assert ticket not in relay.answers
     bob.connection.send(
-        bob.post_request(bob.statement("#lobby", RoomKind.TEXT, b"too late")),
+        bob.post_request("#lobby", bob.statement(RoomKind.TEXT, b"too late")),
         join_request(bob, "#garden"),
     )
     relay.release()

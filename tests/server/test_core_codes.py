@@ -159,7 +159,7 @@ def test_a_post_that_waits_behind_a_reset_is_not_numbered() -> None:
     relay.hold()
     new.connection.send(registration)
     relay.release_one_group()  # the code is found, and the reset about to be stored
-    lost.connection.send(lost.post_request(lost.statement("#lobby", RoomKind.TEXT, b"too late")))
+    lost.connection.send(lost.post_request("#lobby", lost.statement(RoomKind.TEXT, b"too late")))
     relay.release()
     new.expect(Welcome)
     assert [error.code for error in lost.connection.take_all(Error)] == [ErrorCode.REMOVED]

@@ -287,10 +287,10 @@ def test_a_long_post_costs_what_many_short_ones_do() -> None:
     ada.join("#lobby")  # 20 of the 100
     for _ in range(10):
         ada.post("#lobby", "short")
-    long = ada.statement("#lobby", RoomKind.TEXT, b"x" * 60_000)  # 1 and 58 of the 70 left
-    ada.connection.send(ada.post_request(long))
+    long = ada.statement(RoomKind.TEXT, b"x" * 60_000)  # 1 and 58 of the 70 left
+    ada.connection.send(ada.post_request("#lobby", long))
     assert ada.connection.take_all(Posted)
-    ada.connection.send(ada.post_request(ada.statement("#lobby", RoomKind.TEXT, b"y" * 60_000)))
+    ada.connection.send(ada.post_request("#lobby", ada.statement(RoomKind.TEXT, b"y" * 60_000)))
     (error,) = ada.connection.take_all(Error)
     assert error.code == ErrorCode.RATE_LIMITED
     assert error.retry_after_ms > 0

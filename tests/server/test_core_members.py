@@ -50,7 +50,7 @@ def test_who_is_a_member_already_gets_no_second_join_entry() -> None:
     relay = MemoryRelay()
     (ada,) = members(relay, "ada")
     ada.post("#lobby", "one")
-    ada.connection.send(ada.join_request(ada.statement("#lobby", JOIN)))
+    ada.connection.send(ada.join_request("#lobby", ada.statement(JOIN)))
     assert ada.connection.take_one(Joined) == Joined(
         ada.last_request, "#lobby", 1, 0, EMPTY_HISTORY
     )
@@ -60,19 +60,19 @@ def test_who_is_a_member_already_gets_no_second_join_entry() -> None:
 @pytest.mark.parametrize("room", ["lobby", "#", "#Lobby", "#a", "#with.dot", "#-dash"])
 def test_a_room_has_a_name_of_a_form(room: str) -> None:
     (ada,) = members(MemoryRelay(), "ada")
-    assert refused(ada, ada.join_request(ada.statement(room, JOIN))).code == ErrorCode.BAD_NAME
+    assert refused(ada, ada.join_request(room, ada.statement(JOIN))).code == ErrorCode.BAD_NAME
 
 
 @pytest.mark.parametrize("kind", [TEXT, LEAVE, 7])
 def test_a_join_is_signed_as_a_join(kind: int) -> None:
     (ada,) = members(MemoryRelay(), "ada")
-    request = ada.join_request(ada.statement("#garden", kind))
+    request = ada.join_request("#garden", ada.statement(kind))
     assert refused(ada, request).code == ErrorCode.BAD_STATEMENT
 
 
 def test_nothing_was_seen_in_a_room_that_is_not_there() -> None:
     (ada,) = members(MemoryRelay(), "ada")
-    request = ada.join_request(ada.statement("#garden", JOIN, seen=1))
+    request = ada.join_request("#garden", ada.statement(JOIN, seen=1))
     assert refused(ada, request).code == ErrorCode.BAD_STATEMENT
 
 
@@ -82,11 +82,11 @@ def test_only_members_post_and_read() -> None:
     eve = Person(relay, "eve")
     eve.register()
     eve.take()
-    post = eve.post_request(eve.statement("#garden", TEXT, b"x"))
-    leave = eve.post_request(eve.statement("#garden", LEAVE))
+    post = eve.post_request("#garden", eve.statement(TEXT, b"x"))
+    leave = eve.post_request("#garden", eve.statement(LEAVE))
     for request in (post, leave, History(8, "#garden", 0, 10), Who(9, "#garden")):
         assert refused(eve, request).code == ErrorCode.NOT_A_MEMBER
-    post = eve.post_request(eve.statement("#nowhere", TEXT, b"x"))
+    post = eve.post_request("#nowhere", eve.statement(TEXT, b"x"))
     for request in (post, History(8, "#nowhere", 0, 10), Who(9, "no room at all")):
         assert refused(eve, request).code == ErrorCode.UNKNOWN_ROOM
     assert ada.take() == []
@@ -99,7 +99,7 @@ def test_who_leaves_is_told_and_told_no_more() -> None:
     assert ada.connection.take_one(RoomEntry).username == "bob"
     ada.post("#lobby", "he is gone")
     assert bob.take() == []
-    post = bob.post_request(bob.statement("#lobby", TEXT, b"x"))
+    post = bob.post_request("#lobby", bob.statement(TEXT, b"x"))
     assert refused(bob, post).code == ErrorCode.NOT_A_MEMBER
     bob.login()
     bob.take()
@@ -112,8 +112,8 @@ def test_a_post_that_follows_a_leave_in_one_group_is_refused() -> None:
     relay = MemoryRelay()
     (ada,) = members(relay, "ada")
     relay.hold()
-    ada.connection.send(ada.post_request(ada.statement("#lobby", LEAVE)))
-    ada.connection.send(ada.post_request(ada.statement("#lobby", TEXT, b"x")))
+    ada.connection.send(ada.post_request("#lobby", ada.statement(LEAVE)))
+    ada.connection.send(ada.post_request("#lobby", ada.statement(TEXT, b"x")))
     relay.release()
     posted, entry, error = ada.take()
     assert isinstance(posted, Posted)
@@ -125,10 +125,10 @@ def test_a_post_that_follows_a_leave_in_one_group_is_refused() -> None:
 def test_a_leave_repeated_because_its_answer_was_lost_gets_its_number() -> None:
     relay = MemoryRelay()
     (ada,) = members(relay, "ada")
-    statement = ada.statement("#lobby", LEAVE)
-    ada.connection.send(ada.post_request(statement))
+    statement = ada.statement(LEAVE)
+    ada.connection.send(ada.post_request("#lobby", statement))
     ada.take()
-    ada.connection.send(ada.post_request(statement))
+    ada.connection.send(ada.post_request("#lobby", statement))
     assert ada.connection.take_one(Posted).number == 2
 
 
@@ -137,7 +137,7 @@ def test_a_join_of_long_ago_does_not_bring_a_member_back() -> None:
     ada = Person(relay, "ada")
     ada.register()
     ada.take()
-    request = ada.join_request(ada.statement("#lobby", JOIN))
+    request = ada.join_request("#lobby", ada.statement(JOIN))
     ada.connection.send(request)
     ada.take()
     ada.leave("#lobby")
@@ -148,7 +148,7 @@ def test_the_rooms_of_a_user_are_bounded() -> None:
     relay = MemoryRelay(settings=Settings(rooms_per_user=2))
     (ada,) = members(relay, "ada")
     ada.join("#garden")
-    request = ada.join_request(ada.statement("#third", JOIN))
+    request = ada.join_request("#third", ada.statement(JOIN))
     assert refused(ada, request).code == ErrorCode.TOO_MANY_ROOMS
     ada.leave("#garden")
     ada.join("#third")
@@ -158,7 +158,7 @@ def test_the_rooms_of_a_relay_are_bounded() -> None:
     relay = MemoryRelay(settings=Settings(rooms_max=2))
     ada, bob = members(relay, "ada", "bob")
     ada.join("#garden")
-    request = ada.join_request(ada.statement("#third", JOIN))
+    request = ada.join_request("#third", ada.statement(JOIN))
     assert refused(ada, request).code == ErrorCode.TOO_MANY_ROOMS
     bob.join("#garden")
 
@@ -191,7 +191,7 @@ def test_a_page_is_bounded_in_bytes_and_never_empty_before_the_end() -> None:
     while after < 8:
         page = history(ada, after=after)
         assert page.entries
-        assert sum(len(entry.signed) for entry in page.entries) < PAGE_MAX_BYTES
+        assert sum(len(entry.statement) for entry in page.entries) < PAGE_MAX_BYTES
         numbers += [entry.number for entry in page.entries]
         after = numbers[-1]
     assert numbers == list(range(1, 9))
@@ -285,7 +285,7 @@ def test_answers_and_mail_go_to_the_slow_too() -> None:
     ada, bob = members(relay, "ada", "bob")
     bob.connection.congest(True)
     ada.submit(bob, b"sealed")
-    request = bob.post_request(bob.statement("#lobby", TEXT, b"still here"))
+    request = bob.post_request("#lobby", bob.statement(TEXT, b"still here"))
     bob.connection.send(request)
     deliver, posted = bob.take()
     assert isinstance(deliver, Deliver)

@@ -59,7 +59,7 @@ def test_what_a_full_disk_did_not_take_is_said_and_service_resumes() -> None:
     relay, disk, ada, bob = failing_relay()
     disk.error = FULL
     ada.submit(bob, b"lost?")
-    ada.connection.send(ada.post_request(ada.statement("#lobby", 1, b"lost?")))
+    ada.connection.send(ada.post_request("#lobby", ada.statement(1, b"lost?")))
     errors = ada.connection.take_all(Error)
     assert [(error.id, error.code) for error in errors] == [
         (ada.last_request - 1, ErrorCode.STORAGE_FAILED),
@@ -262,7 +262,7 @@ def test_rooms_and_mail_go_on_after_a_restart(tmp_path: Path) -> None:
     assert [message.envelope for message in bob.connection.take_all(Deliver)] == [
         b"not acknowledged"
     ]
-    ada.connection.send(ada.post_request(ada.statement("#lobby", 1, b"hello again")))
+    ada.connection.send(ada.post_request("#lobby", ada.statement(1, b"hello again")))
     posted, entry = ada.take()
     assert isinstance(posted, Posted)
     assert posted.number == 3

@@ -157,13 +157,13 @@ def test_a_crash_keeps_every_group_that_was_answered(tmp_path: Path) -> None:
     store = SqliteStore(path, RELAY_ID)
     store.run([account("ada"), join(1)])
     for group in range(1, 8):
-        store.run([post(1, signed=b"%d" % group), envelope("ada", b"%d" % group)])
+        store.run([post(1, body=b"%d" % group), envelope("ada", b"%d" % group)])
         left = SqliteStore(copy_as_left(path, tmp_path / f"left-{group}.db"), RELAY_ID)
         read, box = left.run([history(1), mailbox(1)])
         assert isinstance(read, HistoryRead)
         assert isinstance(box, MailboxRead)
         expected = [b"%d" % number for number in range(1, group + 1)]
-        assert [each.signed for each in read.entries[1:]] == expected
+        assert [each.statement[65:] for each in read.entries[1:]] == expected
         assert [each.envelope for each in box.envelopes] == expected
         # It goes on where it was.
         assert left.run([post(1)]) == [EntryStored(group + 2, True, 1)]

@@ -170,7 +170,7 @@ def check_numbers_and_hashes(seed: int, groups: int) -> None:
                 group.append(rng.choice(choices))
             for operation, outcome in zip(group, store.run(group), strict=True):
                 if isinstance(operation, ask.StoreEntry) and isinstance(outcome, EntryStored):
-                    entries[operation.entry.room, outcome.number] = operation.entry.signed
+                    entries[operation.entry.room, outcome.number] = operation.entry.statement
                 if isinstance(operation, ask.StoreEnvelope) and isinstance(outcome, EnvelopeStored):
                     envelopes[outcome.mailbox, outcome.number] = operation.envelope
                 if isinstance(operation, ask.DeleteEnvelopes):
@@ -182,12 +182,14 @@ def check_numbers_and_hashes(seed: int, groups: int) -> None:
         assert isinstance(read, HistoryRead)
         numbers = [each.number for each in read.entries]
         assert numbers == list(range(1, read.last + 1))
-        posted = {each.number: each.signed for each in read.entries}
-        told = {number: signed for (name, number), signed in entries.items() if name == room}
+        posted = {each.number: each.statement for each in read.entries}
+        told = {number: said for (name, number), said in entries.items() if name == room}
         assert told.items() <= posted.items()
         history_hash = EMPTY_HISTORY
         for each in read.entries:
-            history_hash = next_history_hash(history_hash, each.signed)
+            history_hash = next_history_hash(
+                history_hash, each.username, each.device, each.statement, each.signature
+            )
         database = store._database
         assert database.execute("SELECT last_hash FROM room WHERE name = ?", (room,)).get == (
             history_hash
@@ -272,8 +274,9 @@ def test_a_device_that_a_reset_ended_posts_nothing_more(store: SqliteStore) -> N
     code = ask.AddCode(b"code", "ada", 1, NOW_MS + DAY_MS)
     new = ask.NewDevice(2, b"id", b"sig", b"new signing", b"new agreement")
     reset = ask.ResetAccount(ask.LogEntry("ada", 1, b"reset", b"leaf"), new, b"code", NOW_MS)
+    store.run([join(1), join(2)])
     before, late = entry(1), entry(1)
-    store.run([join(1), join(2), ask.StoreEntry(before, False), code])
+    store.run([ask.StoreEntry(before, False), code])
     _, *refused = store.run(
         [
             reset,

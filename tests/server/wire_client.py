@@ -18,6 +18,7 @@ from saltline.crypto.signatures import (
     certificate_payload,
     login_payload,
     register_payload,
+    room_payload,
     verify,
 )
 from saltline.protocol.content import RoomKind
@@ -74,6 +75,7 @@ class WireClient(RawClient):
         self.name = name
         self.spki_hash = spki_hash(self.sock)
         self.request = 0
+        self._said_ms = 0
         self.challenge: Challenge | None = None
         self.challenge_body = b""
         self.aside: list[RelayMessage] = []
@@ -155,29 +157,26 @@ class WireClient(RawClient):
 
     def join(self, keys: IdentityKeys, room: str = LOBBY) -> Joined:
         signed = self.statement(keys, room, RoomKind.JOIN, b"")
-        self.say(Join(self.next_id(), signed, keys.sign(signed)))
+        self.say(Join(self.next_id(), room, *signed))
         return self.expect(Joined)
 
     def post(self, keys: IdentityKeys, text: bytes, room: str = LOBBY) -> None:
         signed = self.statement(keys, room, RoomKind.TEXT, text)
-        self.say(Post(self.next_id(), signed, keys.sign(signed)))
+        self.say(Post(self.next_id(), room, *signed))
 
     def hear(self) -> bytes:
         """The text of the next room entry that has one."""
         while True:
-            entry = RoomStatement.decode(self.expect(RoomEntry).signed, 1_000_000)
+            entry = RoomStatement.decode(self.expect(RoomEntry).statement, 1_000_000)
             if entry.kind == RoomKind.TEXT:
                 return entry.body
 
-    def statement(self, keys: IdentityKeys, room: str, kind: int, body: bytes) -> bytes:
-        return RoomStatement(
-            relay_id=keys.identity.relay_id,
-            room=room,
-            author=keys.identity.hash,
-            kind=kind,
-            message_id=system_random(16),
-            time_ms=time.time_ns() // 1_000_000,
-            seen=0,
-            seen_hash=EMPTY_HISTORY,
-            body=body,
-        ).encode()
+    def statement(
+        self, keys: IdentityKeys, room: str, kind: int, body: bytes
+    ) -> tuple[bytes, bytes]:
+        """A statement, later than the one before, and its signature."""
+        self._said_ms = max(time.time_ns() // 1_000_000, self._said_ms + 1)
+        message_id = system_random(16)
+        said = RoomStatement(kind, message_id, self._said_ms, 0, EMPTY_HISTORY, body).encode()
+        identity = keys.identity
+        return said, keys.sign(room_payload(identity.relay_id, room, identity.hash, said))
