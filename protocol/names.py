@@ -112,7 +112,8 @@ def _is_ipv6(host: str) -> bool:
         IPv6Address(host)
     except ValueError:
         return False
-    return host.isascii() and host.isprintable()  # a scope, after %, may be anything else
+    # A scope, after %, may be anything else; brackets in it could not be written back.
+    return host.isascii() and host.isprintable() and not set(host) & set("[]")
 
 
 def parse_relay_address(text: str, default_port: int = DEFAULT_PORT) -> RelayAddress:

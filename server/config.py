@@ -114,7 +114,10 @@ def load_config(file: Path | None, flags: Flags) -> Config:
         text = table.take_text(name)
         if flag is not None or text is None:
             return flag
-        return folder / Path(text).expanduser()
+        try:
+            return folder / Path(text).expanduser()
+        except RuntimeError:  # ~name, of a name that has no home
+            raise UsageError(f"`{name}` in {file} begins with an unknown user's home.") from None
 
     listen_text = table.take_text("listen")
     listen = default.listen
@@ -189,6 +192,8 @@ def _read(file: Path) -> dict[str, Any]:
     except tomllib.TOMLDecodeError as error:
         reason = sanitise(str(error), newlines=False)
         raise UsageError(f"The configuration {file} is not TOML: {reason}.") from None
+    except ValueError:  # Python's bound on the digits of a number
+        raise UsageError(f"The configuration {file} has a number with too many digits.") from None
 
 
 Choice = TypeVar("Choice")

@@ -168,7 +168,7 @@ def test_the_port_that_is_not_said_is_the_callers() -> None:
     [
         "", " ", ":", ":7443", "a b", "-oProxy", ".hidden", "host\n", "høst", "a" * 254,
         "[", "[]", "[]:1", "[::1", "::1]", "[::1]x", "[::1]]:1", "[[::1]]:1", "[relay.example]:1",
-        "a:b:c", "1:2:3", "::1%\n", "::1%\u202e", "user@host", "host/", "host%1",
+        "a:b:c", "1:2:3", "::1%\n", "::1%a]b", "::1%\u202e", "user@host", "host/", "host%1",
     ],
 )  # fmt: skip
 def test_what_is_no_address(text: str) -> None:

@@ -134,6 +134,9 @@ def test_the_documented_example_is_taken(tmp_path: Path) -> None:
          " from 1 to 9007199254740992."),
         ("listen = 'a b'", "`listen` in /relay.toml is wrong. Not a relay's address: 'a b'."
          " Write HOST:PORT or [IPv6]:PORT."),
+        ("data = '~nobody-here/x'", "`data` in /relay.toml begins with an unknown user's home."),
+        ("workers = " + "9" * 5000, "The configuration /relay.toml has a number with too many"
+         " digits."),
         ("certificate = 'a'", "A certificate and its key go together: give --cert and --key, or"
          " neither."),
     ],
