@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: .venv test check torture demo chat clean
+.PHONY: .venv test check torture fuzz demo chat clean
 
 .venv: $(INSTALLED)
 
@@ -29,6 +29,13 @@ check: $(INSTALLED)
 # Every promise tried at length (docs/testing.md): most of an hour. NAMES='...' for some of them.
 torture: $(INSTALLED)
 	@$(BIN)/python -m tests.torture $(NAMES)
+
+# Coverage-guided, SECONDS for each target; NAMES='...' for some of them.
+SECONDS ?= 60
+fuzz: $(INSTALLED)
+	@$(BIN)/python -c 'import atheris' 2>/dev/null || $(BIN)/python -m pip install -qq \
+	    --disable-pip-version-check -c constraints.txt -e '.[fuzz]' >/dev/null 2>&1 || true
+	@$(BIN)/python -m tests.fuzzing --seconds $(SECONDS) $(NAMES)
 
 demo: $(INSTALLED)
 	@$(BIN)/python -m demo.demo
