@@ -6,7 +6,7 @@
     ...
     disk.cut(random)          # the power is gone and back: now open everything anew
     disk.kill()               # the process is gone, the kernel keeps what it wrote
-    disk.cut_after(7)         # the power goes at the seventh operation from now; then cut()
+    disk.cut_after(7)         # all ends at the seventh operation from now; then cut() or kill()
 
 What a cut leaves is no better than what ext4 (data=ordered) leaves, and often worse: of unsynced
 writes any part, in pieces of a sector and in any order, or garbage in their place; holes read as
@@ -72,6 +72,7 @@ class VolatileDisk:
         self.room_bytes: int | None = None
         self.is_down = False
         self.syncs = 0
+        self.failed_syncs = 0
         self.operations = 0  # writes, truncations, deletions and syncs
         self._cut_at: int | None = None
         self._sync_fails: randomness.Random | None = None
@@ -97,6 +98,7 @@ class VolatileDisk:
     def kill(self) -> None:
         """The process is gone in the middle of it; what it wrote, the kernel has."""
         self._era += 1
+        self.is_down, self._cut_at, self._sync_fails = False, None, None
         copies = {id(inode): inode.copy() for inode in self._names.values()}
         self._names = {name: copies[id(inode)] for name, inode in self._names.items()}
         self._durable_names = {
@@ -106,7 +108,6 @@ class VolatileDisk:
     def cut(self, random: randomness.Random) -> None:
         """The power is gone and back; `random` decides what of the unsynced is left."""
         self.kill()
-        self.is_down, self._cut_at, self._sync_fails = False, None, None
         left: dict[str, _Inode] = {}
         for name in sorted(self._names.keys() | self._durable_names.keys()):
             before, after = self._durable_names.get(name), self._names.get(name)
@@ -124,6 +125,10 @@ class VolatileDisk:
     def fail_next_sync(self, random: randomness.Random) -> None:
         """It raises, and the kernel forgets that what it had to write was unwritten."""
         self._sync_fails = random
+
+    def mend(self) -> None:
+        """No fault that was set is to come any more, and there is room."""
+        self._cut_at, self._sync_fails, self.room_bytes = None, None, None
 
     # --- what is there -------------------------------------------------------------------------
 
@@ -270,6 +275,7 @@ class VolatileFile:
             inode.durable = disk._survivor(inode, disk._sync_fails).durable
             inode.unsynced.clear()
             disk._sync_fails = None
+            disk.failed_syncs += 1
             raise apsw.IOError("the sync failed")
         for change in inode.unsynced:
             _apply(inode.durable, change)
