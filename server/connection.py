@@ -1,5 +1,6 @@
 """One client's TLS connection, as its worker sees it. Only that worker touches it."""
 
+import re
 import selectors
 import socket
 import ssl
@@ -21,6 +22,16 @@ WRITE_BYTES: Final = 4 * RECORD_BYTES
 # Turns are shared: no connection reads or writes more often than this in one.
 READS_PER_TURN: Final = 16
 WRITES_PER_TURN: Final = 16
+# No more is taken from who has so much still to read. Entries of a room are pushed far beyond it:
+# its members share their bytes.
+UNREAD_MAX_BYTES: Final = 128 * 1024
+# A request of 20 bytes with an answer of up to 200 KB: what comes after it waits for that, however
+# msgpack writes its array and its tag.
+_LONG_ANSWER: Final = re.compile(
+    rb"(?:[\x90-\x9f]|\xdc..|\xdd....)(?:[\xa0-\xbf]|\xd9.|\xda..|\xdb....)"
+    rb"(?:history|lookup|list_rooms|who)",
+    re.DOTALL,
+)
 
 
 class PeerGone(Exception):
@@ -36,12 +47,14 @@ class Connection:
 
     __slots__ = (
         "_unsent",
+        "awaits_answer",
         "close_by_s",
         "decoder",
         "fault",
         "frame_by_s",
         "has_ended",
         "is_congested",
+        "is_held_up",
         "is_leaving",
         "is_lingering",
         "is_paused",
@@ -67,6 +80,8 @@ class Connection:
         self.has_ended = False  # the peer sends nothing more
         self.is_paused = False  # by the core
         self.is_congested = False  # the output queue is over its bound
+        self.awaits_answer = False  # a long one; it takes nothing else meanwhile
+        self.is_held_up = False  # something waits for the core until more has been read
         self.is_leaving = False  # the core has let go of it; its output may still leave
         self.is_lingering = False  # its output has left; waiting for the peer to close
         self.close_by_s = 0.0
@@ -83,7 +98,13 @@ class Connection:
     @property
     def may_hand_over(self) -> bool:
         """Whether the core may get more of this connection's requests."""
-        return not (self.is_paused or self.is_congested or self.is_leaving)
+        return not (
+            self.is_paused
+            or self.is_congested
+            or self.is_leaving
+            or self.awaits_answer
+            or self.queued_bytes > UNREAD_MAX_BYTES
+        )
 
     @property
     def may_read(self) -> bool:
@@ -99,12 +120,14 @@ class Connection:
         return mask | WRITE if self.write_wants_write or self.read_wants_write else mask
 
     def take_waiting(self, most: int) -> list[bytes]:
-        """The oldest bodies for the core."""
+        """The oldest bodies for the core, up to one with a long answer."""
         waiting = self.waiting
-        if len(waiting) > most:
-            return [waiting.popleft() for _ in range(most)]
-        bodies = list(waiting)
-        waiting.clear()
+        bodies: list[bytes] = []
+        while waiting and len(bodies) < most:
+            bodies.append(waiting.popleft())
+            if _LONG_ANSWER.match(bodies[-1]):
+                self.awaits_answer = True
+                break
         return bodies
 
     def read(self) -> bytes | None:

@@ -15,7 +15,14 @@ from saltline.protocol.errors import ErrorCode, ProtocolError
 from saltline.protocol.limits import FRAME_MAX_BYTES, OUTGOING_QUEUE_MAX_BYTES
 from saltline.server import events
 from saltline.server.config import Deadlines
-from saltline.server.connection import READ, READS_PER_TURN, WRITE, Connection, PeerGone
+from saltline.server.connection import (
+    READ,
+    READS_PER_TURN,
+    UNREAD_MAX_BYTES,
+    WRITE,
+    Connection,
+    PeerGone,
+)
 from saltline.server.connection_table import ConnectionTable
 from saltline.server.driver import CoreDriver, log
 from saltline.server.effects import Broadcast, Close, Pause, Promote, Resume, Send
@@ -158,6 +165,7 @@ class Worker:
     def _read(self, connection: Connection, now_s: float) -> None:
         """Read until nothing is there, or until others have a right to a turn."""
         if not connection.may_read:
+            self._table.watch(connection)
             return
         waiting, decoder = connection.waiting, connection.decoder
         try:
@@ -188,6 +196,7 @@ class Worker:
         ended: list[Connection] = []
         for connection in fed.values():
             if not connection.may_hand_over:
+                connection.is_held_up = True
                 continue  # comes back when the core or the output allows
             bodies = connection.take_waiting(HELPING)
             if bodies:
@@ -229,6 +238,9 @@ class Worker:
             return
         connection.output.append(frames)
         connection.queued_bytes += len(frames)
+        if connection.awaits_answer:
+            connection.awaits_answer = False
+            self._read_on(connection)
         if connection.queued_bytes > self._queue_max_bytes:
             self._on_full(connection)
         if not connection.is_blocked:
@@ -281,6 +293,7 @@ class Worker:
         """Reading was held up; the time that took is not the peer's."""
         if connection.frame_by_s:
             connection.frame_by_s = monotonic() + self._deadlines.frame_s
+        connection.is_held_up = False
         self._fed[connection.number] = connection
         self._table.watch(connection)
 
@@ -302,6 +315,8 @@ class Worker:
             ):
                 connection.is_congested = False
                 self._events.append(events.congested(number, False))
+                self._read_on(connection)
+            elif connection.is_held_up and connection.queued_bytes <= UNREAD_MAX_BYTES:
                 self._read_on(connection)
             if connection.queued_bytes and not connection.is_blocked:
                 self._dirty[number] = connection  # it had its share of this turn

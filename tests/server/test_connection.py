@@ -5,7 +5,24 @@ from typing import cast
 
 import pytest
 
-from saltline.server.connection import READ, WRITE, WRITE_BYTES, Connection, PeerGone
+from saltline.protocol.messages import encode_message
+from saltline.protocol.to_relay import (
+    Acknowledge,
+    History,
+    ListRooms,
+    Lookup,
+    LookupName,
+    Ping,
+    Who,
+)
+from saltline.server.connection import (
+    READ,
+    UNREAD_MAX_BYTES,
+    WRITE,
+    WRITE_BYTES,
+    Connection,
+    PeerGone,
+)
 
 
 class Tls:
@@ -107,3 +124,39 @@ def test_each_end_is_an_end(end: bytes | Exception) -> None:
 def test_each_failed_write_is_an_end(end: Exception) -> None:
     with pytest.raises(PeerGone):
         connection_on(Tls(end), b"abc").write()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        encode_message(History(1, "#lobby", 0, 200)),
+        encode_message(Lookup(1, (LookupName("ada", 0),))),
+        encode_message(Who(1, "#lobby")),
+        encode_message(ListRooms(1)),
+        b"\xdc\x00\x05\xd9\x07history",  # the same array and tag, in longer forms
+        b"\xdd\x00\x00\x00\x05\xdb\x00\x00\x00\x07history",
+    ],
+)
+def test_what_follows_a_request_with_a_long_answer_waits_for_that(body: bytes) -> None:
+    connection = connection_on(Tls())
+    ping = encode_message(Ping(2))
+    connection.waiting.extend([ping, body, ping])
+    assert connection.take_waiting(64) == [ping, body]
+    assert not connection.may_hand_over and list(connection.waiting) == [ping]
+
+
+def test_numbers_that_spell_a_word_are_only_numbers() -> None:
+    connection = connection_on(Tls())
+    body = encode_message(Acknowledge((int.from_bytes(b"\0who", "big"),), b""))
+    assert b"who" in body
+    connection.waiting.extend([body, body])
+    assert connection.take_waiting(64) == [body, body]
+    assert connection.may_hand_over
+
+
+def test_nothing_is_taken_from_who_has_enough_to_read() -> None:
+    connection = connection_on(Tls())
+    connection.queued_bytes = UNREAD_MAX_BYTES
+    assert connection.may_read
+    connection.queued_bytes += 1
+    assert not connection.may_read

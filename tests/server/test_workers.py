@@ -15,7 +15,10 @@ from saltline.protocol.limits import (
     FRAME_MAX_BEFORE_LOGIN_BYTES,
     FRAME_MAX_BYTES,
 )
+from saltline.protocol.messages import encode_message
+from saltline.protocol.to_relay import History
 from saltline.server.config import Deadlines
+from saltline.server.connection import UNREAD_MAX_BYTES
 from saltline.server.fanout import GATHERED_MIN_READERS
 from saltline.server.pace import Pace
 from saltline.server.workers import HELPING, RESULTS_PER_TURN
@@ -248,6 +251,42 @@ def test_a_pause_holds_up_the_frame_deadline(tmp_path: Path) -> None:
             wait_until(lambda: relay.core.ticks > ticks + 2)
             ada.send_raw(b"patient")
             assert ada.receive() == b"patient"
+
+
+def test_after_a_request_with_a_long_answer_nothing_is_taken_until_it_came(
+    relay: ScriptedRelay,
+) -> None:
+    with relay.connect() as ada, relay.connect() as bob:
+        number = number_of(relay, ada)
+        before = received_of(relay, number)
+        history = encode_message(History(1, "#lobby", 0, 200))  # the script has no answer to it
+        ada.send(history, history, b"echo after")
+        wait_until(lambda: received_of(relay, number) > before)
+        assert bob.ask(b"echo unharmed") == b"unharmed"
+        assert received_of(relay, number) == before + 1
+        bob.send(b"all one")
+        assert ada.receive() == b"one"
+        wait_until(lambda: received_of(relay, number) == before + 2)
+        bob.send(b"all two")
+        assert [ada.receive(), ada.receive()] == [b"two", b"after"]
+
+
+def test_who_has_enough_to_read_is_asked_nothing_more(relay: ScriptedRelay) -> None:
+    with relay.connect(receive_buffer=4096) as ada, relay.connect() as bob:
+        number = number_of(relay, ada)
+        (connection,) = (c for c in relay._workers[0]._table.live.values() if c.number == number)
+        floods = 0
+        while connection.queued_bytes <= UNREAD_MAX_BYTES:  # the kernel holds some
+            floods += 1
+            ada.send(b"flood 10 16000")
+            wait_until(lambda: received_of(relay, number) == 1 + floods)  # noqa: B023
+            assert bob.ask(b"echo written") == b"written"
+        ada.send(b"echo after")
+        assert bob.ask(b"echo unharmed") == b"unharmed"
+        assert received_of(relay, number) == 1 + floods
+        assert not relay.core.saw("congested")
+        frames = [ada.receive() for _ in range(floods * 11 + 1)]
+        assert frames.count(b"end") == floods and frames[-1] == b"after"
 
 
 def test_requests_come_in_helpings(relay: ScriptedRelay) -> None:
