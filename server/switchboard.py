@@ -12,7 +12,6 @@ from saltline.protocol.messages import RelayMessage, encode_message
 from saltline.protocol.to_client import Error
 from saltline.server.administration import Refused
 from saltline.server.effects import (
-    CRITICAL,
     ERROR,
     Answer,
     Close,
@@ -284,7 +283,6 @@ class Switchboard:
         if error.fatal and not self.has_failed:
             self.has_failed = True
             self._effects.append(Stop(error.detail))
-            self.log(CRITICAL, error.detail)
 
 
 def _describe(request: object) -> str:

@@ -14,6 +14,7 @@ What the settings of the database are for:
 import logging
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -34,6 +35,7 @@ from saltline.server.store.prekeys import Prekeys
 from saltline.server.store.refusal import Refusal
 from saltline.server.store.rooms import Rooms
 from saltline.server.store.schema import CREATE, PAGE_BYTES, SCHEMA
+from saltline.server.store.space import Measure, Space, growth_bytes, measure_at, plenty
 
 _log = logging.getLogger(__name__)
 
@@ -58,12 +60,21 @@ class SqliteStore:
     """A `Store` in one file. Used by one thread, which may be another than the one that opens it.
 
     `relay_id` (32 bytes) is H(log public key): accounts belong to a log key, and a database with
-    another's is refused. `vfs` names an apsw VFS, for tests on a simulated disk. Raises
-    StoreUnusable.
+    another's is refused. `vfs` names an apsw VFS, for tests on a simulated disk, and `space` tells
+    how much it has (None: enough). Raises StoreUnusable.
     """
 
-    def __init__(self, path: str | Path, relay_id: bytes, *, vfs: str | None = None) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        relay_id: bytes,
+        *,
+        vfs: str | None = None,
+        space: Measure | None = None,
+    ) -> None:
         self._path = str(path)
+        is_file = vfs is None and self._path != ":memory:"
+        self._space = Space(space or (measure_at(Path(path).parent) if is_file else plenty))
         self._failure: StoreError | None = None
         self._wal_pages = 0
         self._is_truncation_due = False
@@ -106,6 +117,7 @@ class SqliteStore:
         if self._failure is not None:
             return [self._failure] * len(operations)
         try:
+            self._require_space(operations)
             return self._run_group(operations)
         except _DISK_FAILED as error:
             return [self._fail(error)] * len(operations)
@@ -168,6 +180,7 @@ class SqliteStore:
         if self._failure is not None:
             return self._failure
         try:
+            self._require_space((operation,))
             return self._run_group((operation,))[0]
         except _DISK_FAILED as error:
             return self._fail(error)
@@ -181,6 +194,18 @@ class SqliteStore:
             _log.error("%s failed in the store: %s.", type(operation).__name__, _name(error))
             return StoreError(ErrorCode.INTERNAL, "The relay could not do this. Nothing changed.")
 
+    def _require_space(self, operations: Sequence[Operation]) -> None:
+        """Raises apsw.FullError where too little would stay free to delete with."""
+        if not self._space.lacks(operations, self._wal_pages * PAGE_BYTES, 0):
+            return
+        with suppress(apsw.FullError):  # others filled it: deleting may fit all the same
+            self._checkpoint(apsw.SQLITE_CHECKPOINT_TRUNCATE)
+        spare_pages: int = self._database.execute("PRAGMA freelist_count").get
+        if any(map(growth_bytes, operations)) and self._space.lacks(
+            operations, self._wal_pages * PAGE_BYTES, spare_pages * PAGE_BYTES
+        ):
+            raise apsw.FullError("what is left is for deleting")
+
     def _warn_of_full_disk(self) -> None:
         """Once, and again only after it was better."""
         if not self._was_full:
@@ -189,7 +214,7 @@ class SqliteStore:
 
     def _fail(self, error: Exception) -> StoreError:
         """Remember that the disk failed. What it holds of the last group is unknown."""
-        _log.critical("The relay's disk failed: %s.", _name(error))
+        _log.error("The store's last call failed: %s.", _name(error))
         self._failure = StoreError(
             ErrorCode.STORAGE_FAILED,
             "The relay's disk failed, and the relay stops. What it acknowledged before is kept.",
@@ -280,7 +305,8 @@ class SqliteStore:
 
     def _note_wal_pages(self, _database: apsw.Connection, _name: str, pages: int) -> int:
         self._wal_pages = pages
-        self._was_full = False  # a group was written
+        if self._was_full and self._space.is_ample():
+            self._was_full = False
         return apsw.SQLITE_OK
 
     def _checkpoint(self, mode: int) -> None:
@@ -319,4 +345,7 @@ def _name(error: Exception) -> str:
     """What failed, in a word: an exception's text could hold what people wrote."""
     if isinstance(error, (apsw.CorruptError, apsw.NotADBError)):
         return f"its database is damaged. {RESTORE}".rstrip(".")
+    if isinstance(error, apsw.Error):
+        known = apsw.mapping_extended_result_codes.get(getattr(error, "extendedresult", 0))
+        return f"{type(error).__name__} ({known})" if known else type(error).__name__
     return type(error).__name__

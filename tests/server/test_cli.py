@@ -242,6 +242,8 @@ def test_a_disk_that_fails_stops_the_relay_with_a_sentence(start: Start) -> None
     assert 0 < acknowledged < 39
     assert relay.wait() == 2
     assert relay.logged("CRITICAL The relay's disk failed, and the relay stops.")
+    assert relay.logged("ERROR The store's last call failed: IOError (SQLITE_IOERR_WRITE).")
+    assert relay.log.read_text().count("CRITICAL") == 1
     again = start().wait_ready()
     with again.connect("bob") as bob:
         bob.log_in(bob_keys)
