@@ -50,7 +50,7 @@ def growth_bytes(operation: Operation) -> int:
         case ask.StoreEnvelope(envelope=envelope):
             return len(envelope) + _MAY_SPLIT_BYTES
         case ask.StoreEntry(entry=entry) | ask.JoinRoom(entry=entry):
-            return len(entry.signed) + _MAY_SPLIT_BYTES
+            return len(entry.statement) + _MAY_SPLIT_BYTES
         case ask.StorePrekeys(prekeys=prekeys):
             return sum(len(prekey.encoded) for prekey in prekeys) + _MAY_SPLIT_BYTES
         case ask.CreateAccount() | ask.ResetAccount() | ask.AddCode():

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from saltline.crypto.bundles import PrekeyKind
 from saltline.protocol.errors import ErrorCode
 from saltline.server.store import operations as ask
 from saltline.server.store.interface import (
@@ -16,9 +17,18 @@ from saltline.server.store.interface import (
     StoreError,
 )
 from saltline.server.store.schema import PAGE_BYTES
-from saltline.server.store.space import Space, measure_at
+from saltline.server.store.space import Space, growth_bytes, measure_at
 from saltline.server.store.sqlite import SqliteStore
-from tests.server.store_harness import RELAY_ID, account, envelope, mailbox, one
+from tests.server.store_harness import (
+    RELAY_ID,
+    account,
+    envelope,
+    history,
+    join,
+    mailbox,
+    one,
+    post,
+)
 from tests.volatile_disk import VolatileDisk
 
 MIB = 1024 * 1024
@@ -118,8 +128,11 @@ def test_a_group_that_does_not_fit_is_taken_as_far_as_it_does(small: SmallDisk) 
 
 def test_only_what_grows_is_measured() -> None:
     space = Space(lambda: (0, 4 * MIB))
-    assert space.lacks([envelope("ada")], 0, 0)
-    assert space.lacks([ask.AddCode(b"hash", "", 1, 1)], 0, 0)
+    prekeys = ask.StorePrekeys(1, (ask.PublicPrekey(PrekeyKind.SIGNED, 1, 1, bytes(100)),))
+    grows: list[Operation] = [envelope("ada"), post(1), join(1), prekeys, account("bob")]
+    grows.append(ask.AddCode(b"hash", "", 1, 1))
+    assert all(space.lacks([operation], 0, 0) for operation in grows)
+    assert [growth_bytes(operation) for operation in (mailbox(1), history(1))] == [0, 0]
     # What was deleted makes room at home; the log and half of what is kept still need theirs.
     half = Space(lambda: (MIB + 100 * PAGE_BYTES, 4 * MIB))
     assert half.lacks([envelope("ada")], 0, 0)
