@@ -94,6 +94,10 @@ class MortalRelay:
 
     def start(self, **options: Any) -> None:
         """Start it, and return when clients can connect. Raises AssertionError if it ends."""
+        assert self.tries_to_start(**options), self.log_text
+
+    def tries_to_start(self, **options: Any) -> bool:
+        """The same; False if it ends instead, and is to be waited for."""
         started_s = monotonic()
         self.launch(**options)
         assert self._process is not None and self._process.stdout is not None
@@ -102,8 +106,8 @@ class MortalRelay:
                 self.port, self.pin = int(found[2]), found[3]
                 self.seconds_to_serve = monotonic() - started_s
                 self.serving.set()
-                return
-        raise AssertionError(self.log_text)
+                return True
+        return False
 
     def kill(self) -> None:
         """SIGKILL, whatever it does."""

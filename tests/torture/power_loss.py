@@ -18,7 +18,7 @@ from tests.torture.mortal_relay import PROGRAM, MortalRelay
 from tests.torture.mounts import Ext4
 from tests.torture.trial import Figures, Scale
 from tests.torture.unsynced import unsynced_stores
-from tests.torture.volatile_relay import VolatileRelay, unheard
+from tests.torture.volatile_relay import VolatileRelay, heard
 
 ROOT = Path(__file__).parents[2]
 UNSYNCED = (sys.executable, "-m", "tests.torture.unsynced")
@@ -57,7 +57,7 @@ def _must_have_lost(verdict: Verdict) -> str:
 def _cut_in_memory(folder: Path, cuts: int, store: AbstractContextManager[None]) -> Ledger:
     ledger, rng = Ledger(), random.Random(5)
     with ExitStack() as stack:
-        stack.enter_context(unheard())
+        stack.enter_context(heard())
         relay = stack.enter_context(VolatileRelay(folder))
         relay.start()
         crowd = Crowd(

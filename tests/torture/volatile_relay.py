@@ -26,22 +26,35 @@ SETTINGS = Settings(
 
 
 @contextmanager
-def unheard() -> Iterator[None]:
-    """What relays of this process log is expected, and for nobody to read."""
+def heard() -> Iterator[list[str]]:
+    """What relays of this process log, for this block alone to read."""
     logger = logging.getLogger("saltline")
-    before = logger.level
-    logger.setLevel(logging.CRITICAL + 1)
+    said: list[str] = []
+    handler = _Listener(said)
+    logger.addHandler(handler)
+    logger.propagate = False
     try:
-        yield
+        yield said
     finally:
-        logger.setLevel(before)
+        logger.propagate = True
+        logger.removeHandler(handler)
+
+
+class _Listener(logging.Handler):
+    def __init__(self, said: list[str]) -> None:
+        super().__init__()
+        self._said = said
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._said.append(record.getMessage())
 
 
 class VolatileRelay:
-    """Its secrets lie in `folder`; its database on `disk`."""
+    """Its secrets lie in `folder`; its database on `disk`, which has room for so many bytes."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, room_bytes: int | None = None) -> None:
         self.disk = VolatileDisk()
+        self.disk.room_bytes = room_bytes
         self.serving = threading.Event()
         self.port = 0
         self._folder = folder
@@ -79,7 +92,12 @@ class VolatileRelay:
         self.serving.set()
 
     def _open_store(self, _path: Path, relay_id: bytes) -> SqliteStore:
-        return SqliteStore(self.disk.path("relay.db"), relay_id, vfs=self.disk.vfs)
+        space = None if self.disk.room_bytes is None else self._space
+        return SqliteStore(self.disk.path("relay.db"), relay_id, vfs=self.disk.vfs, space=space)
+
+    def _space(self) -> tuple[int, int]:
+        room = self.disk.room_bytes or 0
+        return room - sum(map(len, self.disk.files().values())), room
 
     def lose_power(self, rng: random.Random, within: int) -> None:
         """At one of the next `within` operations on the disk; then come back."""
