@@ -12,13 +12,13 @@ from saltline.server.certificates import Certificate, load_or_make
 
 SOURCES: Final = Path(__file__).parent / "load"
 ROOT: Final = Path(__file__).parent.parent.parent
-_FLAGS: Final = ("-O2", "-Wall", "-Wextra")
+_FLAGS: Final = ("-O2", "-Wall", "-Wextra", f"-I{SOURCES}")
 _LIBRARIES: Final = ("-lssl", "-lcrypto", "-lsqlite3", "-lpthread")
 _PROGRAMS: Final = {
-    "lg": "lg/*.c",
-    "blast": "blast.c",
-    "durable": "durable.c",
-    "raw_relay": "raw_relay.c",
+    "lg": ("lg/*.c", "common/*.c"),
+    "blast": ("blast.c", "common/*.c"),
+    "durable": ("durable.c", "common/*.c"),
+    "raw_relay": ("raw_relay.c",),
 }
 _HEADERS: Final = {
     "openssl/ssl.h": "libssl-dev",
@@ -58,8 +58,9 @@ def build(folder: Path) -> Built:
     if shutil.which("gcc") is None:
         raise Missing("There is no gcc, which compiles the load generator: apt install gcc.")
     _check_headers()
-    for name, pattern in _PROGRAMS.items():
-        _compile(folder / name, sorted(SOURCES.glob(pattern)))
+    for name, patterns in _PROGRAMS.items():
+        sources = [path for pattern in patterns for path in sorted(SOURCES.glob(pattern))]
+        _compile(folder / name, sources)
     (folder / "certificate").mkdir(exist_ok=True)
     certificate = load_or_make(folder / "certificate", ("localhost",), datetime.now(UTC))
     files = (folder / "certificate" / "certificate.pem", folder / "certificate" / "certificate.key")
@@ -67,8 +68,7 @@ def build(folder: Path) -> Built:
 
 
 def _compile(program: Path, sources: list[Path]) -> None:
-    inputs = [*sources, *{header for source in sources for header in source.parent.glob("*.h")}]
-    newest = max(path.stat().st_mtime for path in inputs)
+    newest = max(path.stat().st_mtime for path in (*sources, *SOURCES.rglob("*.h")))
     if program.exists() and program.stat().st_mtime > newest:
         return
     command = ["gcc", *_FLAGS, "-o", str(program), *map(str, sources), *_LIBRARIES]

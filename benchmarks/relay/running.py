@@ -68,9 +68,15 @@ class Server:
         self.pids = _tree(process.pid)
 
 
+def files_max() -> int:
+    """How many files, connections among them, a process here may have open."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return _FILES_WANTED if hard == resource.RLIM_INFINITY else min(_FILES_WANTED, hard)
+
+
 def _allow_files() -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(_FILES_WANTED, hard), hard))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files_max(), hard))
 
 
 @contextmanager
@@ -151,8 +157,9 @@ def generate(program: str, plans: Sequence[Path], server: Server, *options: obje
             if process.poll() is None:
                 process.kill()
                 process.wait()
-    if any(process.returncode for process in running):
-        raise RunFailed("the generator gave up; its reason stands above")
+    codes = [process.returncode for process in running]
+    if any(codes):
+        raise RunFailed(f"the generator gave up ({codes}); its reason stands above")
     return merge([json.loads(output) for output in outputs])
 
 
@@ -171,7 +178,7 @@ def _meet(running: Sequence[subprocess.Popen[str]]) -> None:
 
 
 _SUMS: Final = frozenset(
-    "connections sent delivered acknowledged per_s lost samples dead errors generator_share"
+    "connections sent delivered acknowledged per_s lost dead errors generator_share"
     " all_sent all_expected all_delivered all_acknowledged".split()
 )
 
@@ -179,8 +186,8 @@ _SUMS: Final = frozenset(
 def merge(figures: Sequence[Figures]) -> Figures:
     """Counts of several generators together; of times, shares and sizes the greatest."""
     merged: Figures = {}
-    for key in figures[0]:
-        values = [each[key] for each in figures]
+    for key in dict.fromkeys(key for each in figures for key in each):
+        values = [each[key] for each in figures if key in each]
         merged[key] = sum(values) if key in _SUMS else max(values)
     if len(figures) > 1 and merged.get("per_s"):
         merged["cpu_us"] = merged["server_share"] * 1e6 / merged["per_s"]

@@ -18,8 +18,10 @@
 #define EVENTS 512
 #define LOGIN_MAX_BYTES (1 << 22)
 #define DEATHS_SHOWN 3
+#define FIRST_ADDRESS 0x7f010000u /* 127.1.0.0 */
 
-u32 ready_count, dead_count, open_count;
+u32 ready_count, dead_count, open_count, lost_count;
+int comes_back;
 static SSL_CTX *context;
 static int poller;
 
@@ -51,10 +53,19 @@ static void forget(connection *c, enum state state) {
     open_count--;
 }
 
+/* As a client waits that was turned away: 1, 2, 4 ... 60 s, each shortened at random by up to a
+ * quarter (docs/protocol.md, What ends the connection). */
+static u64 wait_before_return(u32 losses) {
+    u64 wait = losses < 7 ? SECOND_NS << (losses - 1) : 60 * SECOND_NS;
+    return wait - (u64)((double)wait / 4 * rand() / RAND_MAX);
+}
+
 static void lose(connection *c, const char *why) {
     if (c->state == DEAD) return;
     dead_count++;
-    if (dead_count <= DEATHS_SHOWN) {
+    lost_count++;
+    c->back_at = now_ns() + wait_before_return(++c->losses);
+    if (!comes_back && dead_count <= DEATHS_SHOWN) {
         const char *detail = ERR_reason_error_string(ERR_peek_last_error());
         fprintf(stderr, "lg: connection %ld is lost: %s (%s)\n", (long)(c - plan.connections), why,
                 detail ? detail : "no detail");
@@ -74,20 +85,31 @@ void drop_connection(connection *c) {
     c->is_write_blocked = 0;
 }
 
+/* Every client has an address of its own in 127.0.0.0/8, as a crowd has. */
+static struct sockaddr_in address_of(const connection *c) {
+    u32 number = (u32)(c - plan.connections);
+    struct sockaddr_in from = {.sin_family = AF_INET};
+    from.sin_addr.s_addr = htonl(FIRST_ADDRESS + (number / 250 << 8) + 1 + number % 250);
+    return from;
+}
+
+static void give_up(const char *what) {
+    perror(what);
+    exit(2);
+}
+
 void start_connection(connection *c, int port) {
     struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
+    struct sockaddr_in from = address_of(c);
     int one = 1;
     to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     c->fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
-    if (c->fd < 0) {
-        perror("lg: socket");
-        exit(2);
-    }
+    if (c->fd < 0) give_up("lg: socket");
     setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-    if (connect(c->fd, (struct sockaddr *)&to, sizeof to) < 0 && errno != EINPROGRESS) {
-        perror("lg: connect");
-        exit(2);
-    }
+    setsockopt(c->fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &one, sizeof one);
+    if (bind(c->fd, (struct sockaddr *)&from, sizeof from)) give_up("lg: bind");
+    if (connect(c->fd, (struct sockaddr *)&to, sizeof to) < 0 && errno != EINPROGRESS)
+        give_up("lg: connect");
     c->tls = SSL_new(context);
     SSL_set_fd(c->tls, c->fd);
     SSL_set_tlsext_host_name(c->tls, "localhost");

@@ -3,7 +3,9 @@
 #define CONNECTION_H
 #include "plan.h"
 
-extern u32 ready_count, dead_count, open_count;
+/* lost_count: how many were ever lost; dead_count: those that are now. */
+extern u32 ready_count, dead_count, open_count, lost_count;
+extern int comes_back; /* whether who is lost comes back later, so that it is not worth a word */
 
 void set_up_tls(int releases_buffers);
 void start_connection(connection *c, int port);

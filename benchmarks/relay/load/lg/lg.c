@@ -13,25 +13,26 @@
  * idle:   log in and stay; storm: do it, close, and come back all at once.
  * drain:  take in what waits, --target deliveries. */
 #define _GNU_SOURCE
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 
 #include "connection.h"
-#include "histogram.h"
+#include "common/histogram.h"
 #include "wire.h"
 
-#define STALL_NS (3 * SECOND_NS / 2)
+#define STALL_NS (5 * SECOND_NS)
 #define SENT_AT_ONCE 64
 #define MANY 1000 /* connections: from here on their buffers are released when idle */
 
 static struct {
     const char *mode, *flow;
-    int port, window, coalesces, barrier, inflight, storm_inflight;
+    int port, window, coalesces, barrier, inflight;
     u64 rate, target;
     double warm_s, measure_s, drain_s, linger_s, patience_s;
-} options = {"idle", "group", 0, 256, 0, 0, 50, 0, 0, 0, 1, 5, 0, 0, 120};
+} options = {"idle", "group", 0, 256, 0, 0, 50, 0, 0, 1, 5, 0, 0, 120};
 
 static connection **senders;
 static u32 sender_count, receiver_count, next_sender;
@@ -48,14 +49,25 @@ static void give_up_connecting(void) {
     exit(3);
 }
 
+static void come_back(u64 now) {
+    for (u32 i = 0; i < plan.count && dead_count; i++) {
+        connection *c = &plan.connections[i];
+        if (c->state != DEAD || now < c->back_at) continue;
+        drop_connection(c);
+        start_connection(c, options.port);
+    }
+}
+
 static void log_all_in(u32 inflight) {
     u64 began = now_ns();
     u32 next = 0;
-    while (ready_count + dead_count < plan.count) {
+    while (ready_count < plan.count) {
         while (next < plan.count && next - ready_count - dead_count < inflight)
             start_connection(&plan.connections[next++], options.port);
         handle_events(100);
-        if (now_ns() - began > (u64)(options.patience_s * SECOND_NS) || dead_count > 20)
+        u64 now = now_ns();
+        if (comes_back) come_back(now);
+        if (now - began > (u64)(options.patience_s * SECOND_NS) || (dead_count && !comes_back))
             give_up_connecting();
     }
 }
@@ -210,9 +222,10 @@ static void print_load(const snapshot *a, const snapshot *b) {
            busy / seconds, others / seconds,
            units ? (double)(b->counted.bytes_in - a->counted.bytes_in) / (double)units : 0,
            b->lost - a->lost);
-    printf(",\"p50_us\":%.1f,\"p99_us\":%.1f,\"p999_us\":%.1f,\"max_us\":%.1f,\"samples\":%lu",
-           latency_quantile(.5) / 1e3, latency_quantile(.99) / 1e3, latency_quantile(.999) / 1e3,
-           (double)latency_max() / 1e3, latency_count());
+    if (latency_count())
+        printf(",\"p50_us\":%.1f,\"p99_us\":%.1f,\"p999_us\":%.1f,\"max_us\":%.1f",
+               latency_quantile(.5) / 1e3, latency_quantile(.99) / 1e3,
+               latency_quantile(.999) / 1e3, (double)latency_max() / 1e3);
     printf(",\"rss_begin_kib\":%lu,\"rss_end_kib\":%lu", a->rss_kib, b->rss_kib);
 }
 
@@ -272,12 +285,13 @@ static void run_storm(void) {
     for (u32 i = 0; i < plan.count; i++) drop_connection(&plan.connections[i]);
     wait_for(2);
     snapshot before = look();
-    log_all_in(options.storm_inflight ? (u32)options.storm_inflight : plan.count);
+    comes_back = 1;
+    log_all_in(plan.count);
     snapshot after = look();
     double seconds = (double)(after.at - before.at) / SECOND_NS;
     wait_for(1);
-    printf(",\"storm_s\":%.3f,\"storm_cpu_ms_each\":%.4f,\"storm_dead\":%u,\"storm_own_share\":%.4f",
-           seconds, (after.server_s - before.server_s) * 1e3 / plan.count, dead_count,
+    printf(",\"storm_s\":%.3f,\"storm_cpu_ms_each\":%.4f,\"storm_lost\":%u,\"storm_own_share\":%.4f",
+           seconds, (after.server_s - before.server_s) * 1e3 / plan.count, lost_count,
            (after.own_s - before.own_s) / seconds);
 }
 
@@ -297,7 +311,6 @@ static void read_option(const char *name, const char *value) {
     else if (!strcmp(name, "--linger")) options.linger_s = atof(value);
     else if (!strcmp(name, "--patience")) options.patience_s = atof(value);
     else if (!strcmp(name, "--inflight")) options.inflight = atoi(value);
-    else if (!strcmp(name, "--storm-inflight")) options.storm_inflight = atoi(value);
     else if (!strcmp(name, "--coalesce")) options.coalesces = atoi(value);
     else if (!strcmp(name, "--barrier")) options.barrier = atoi(value);
     else {
@@ -351,6 +364,7 @@ int main(int count, char **arguments) {
         return 2;
     }
     for (int i = 2; i + 1 < count; i += 2) read_option(arguments[i], arguments[i + 1]);
+    signal(SIGPIPE, SIG_IGN);
     allow_many_files();
     read_plan(arguments[1]);
     sort_out_senders();

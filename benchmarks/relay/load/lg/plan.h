@@ -3,7 +3,7 @@
 #define PLAN_H
 #include <openssl/ssl.h>
 
-#include "clock.h"
+#include "common/clock.h"
 
 typedef struct {
     u32 size;
@@ -58,6 +58,8 @@ typedef struct connection {
     u64 *numbers; /* deliveries to acknowledge with the next reply */
     u32 number_count, number_size;
     int is_write_blocked, is_signed;
+    u32 losses;
+    u64 back_at; /* when one that was lost connects again */
     u64 received, sent, acknowledged, forgiven;
 } connection;
 

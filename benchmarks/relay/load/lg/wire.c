@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "histogram.h"
+#include "common/histogram.h"
 
 #define MARK '^'
 #define DIGITS 16 /* of a stamp: nanoseconds in hexadecimal, after the mark */

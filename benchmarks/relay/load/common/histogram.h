@@ -6,7 +6,7 @@
 void latency_add(u64 ns);
 u64 latency_count(void);
 u64 latency_max(void);
-/* The latency that a share (0 to 1) of all lies below; -1 without any. */
+/* The latency that a share (0 to 1) of all lies below; there is at least one. */
 double latency_quantile(double share);
 
 #endif

@@ -30,7 +30,6 @@ static double value_of(int bucket) {
 }
 
 double latency_quantile(double share) {
-    if (!count) return -1;
     u64 wanted = (u64)(share * (double)count), seen = 0;
     if (wanted >= count) wanted = count - 1;
     for (int i = 0; i < BUCKETS; i++) {

@@ -1,0 +1,151 @@
+"""The table that is printed and kept."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+from benchmarks.relay.setups import Idle, Offline, Pairs
+from benchmarks.relay.table import Table
+from benchmarks.relay.targets import TARGETS
+from benchmarks.relay.works import BLAST, US, WORKS, Work
+
+Cells = list[str]
+_NONE: Final = "–"
+
+
+def _number(value: float | None, digits: int = 0, scale: float = 1.0) -> str:
+    return _NONE if value is None or value < 0 else f"{value * scale:,.{digits}f}"
+
+
+def _share(value: float | None) -> str:
+    return _number(value, 0, 100)
+
+
+def _lines(head: Sequence[str], rows: Sequence[Cells]) -> Iterator[str]:
+    yield "| " + " | ".join(head) + " |"
+    yield "|" + "---|" * len(head)
+    for row in rows:
+        yield "| " + " | ".join(row) + " |"
+
+
+def _arrived(table: Table, work: Work, peer: str) -> str:
+    """Whether every delivery, or acknowledgement, of every run came."""
+    wanted, came = ("expected", "delivered")
+    if isinstance(work.setup, Offline):
+        wanted, came = ("sent", "acknowledged")
+    expected = table.values(work.name, peer, f"all_{wanted}")
+    if not expected:
+        return _NONE
+    missing = sum(expected) - sum(table.values(work.name, peer, f"all_{came}"))
+    return "all" if missing == 0 else f"{missing:+,.0f} missing"
+
+
+def _load_row(table: Table, work: Work, peer: str) -> Cells:
+    def median(key: str) -> float | None:
+        return table.median(work.name, peer, key)
+
+    per_s, cpu_us = median("per_s"), median("cpu_us")
+    ours = table.ratio(work.name, "per_s", US, peer)
+    cells = [
+        peer,
+        _number(per_s),
+        _number(ours, 2) if peer != US else "",
+        _number(cpu_us, 2),
+        _share(median("server_share")),
+        _share(median("generator_share")),
+        _number(median("bytes_each")),
+        _number(median("p50_us"), 2, 1e-3),
+        _number(median("p99_us"), 2, 1e-3),
+        _arrived(table, work, peer),
+    ]
+    if _shows_bytes(work):
+        body = work.setup.body_bytes if isinstance(work.setup, Pairs | Offline) else 0
+        cells.append(_number(per_s, 1, body / 1e6))
+    return cells
+
+
+def _shows_bytes(work: Work) -> bool:
+    return work.name.endswith("-real")
+
+
+_LOAD_HEAD: Final = (
+    "", "a second", "saltline is", "CPU µs each", "server %", "generator %", "bytes each",
+    "p50 ms", "p99 ms", "arrived",
+)  # fmt: skip
+
+
+def _load(table: Table, work: Work) -> Iterator[str]:
+    head = (*_LOAD_HEAD, "MB/s") if _shows_bytes(work) else _LOAD_HEAD
+    peers = [peer for peer in table.peers(work.name) if peer != BLAST]
+    yield from _lines(head, [_load_row(table, work, peer) for peer in peers])
+    if BLAST in table.peers(work.name):
+        yield ""
+        yield _limits(table, work.name)
+
+
+def _limits(table: Table, work: str) -> str:
+    def figure(name: str, key: str, digits: int) -> str:
+        return _number(table.median(work, BLAST, f"{name}_{key}"), digits)
+
+    return (
+        "A C program that only writes messages of 215 bytes to 100 connections:"
+        f" {figure('gathered', 'per_s', 0)} a second at {figure('gathered', 'cpu_us', 2)} µs"
+        " with 16 KiB a record,"
+        f" {figure('alone', 'per_s', 0)} at {figure('alone', 'cpu_us', 2)} µs with a record each."
+    )
+
+
+def _idle(table: Table, work: Work) -> Iterator[str]:
+    head = ("", "KiB each", "CPU ms a login", "logins a second", "generator %", "turned away")
+    rows = []
+    for peer in table.peers(work.name):
+
+        def median(key: str, peer: str = peer) -> float | None:
+            return table.median(work.name, peer, key)
+
+        seconds = median("storm_s")
+        count = work.setup.clients if isinstance(work.setup, Idle) else 0
+        rows.append(
+            [
+                peer,
+                _number(median("kib_each"), 1),
+                _number(median("storm_cpu_ms_each"), 3),
+                _number(count / seconds if seconds else None),
+                _share(median("storm_own_share")),
+                _number(median("storm_lost")),
+            ]
+        )
+    yield from _lines(head, rows)
+
+
+def _targets(table: Table) -> Iterator[str]:
+    words = {True: "met", False: "**not met**", None: "not measured"}
+    rows = []
+    for target in TARGETS:
+        if target.work not in table.works():
+            continue
+        bound = (
+            f"at least {target.at_least:g}"
+            if target.at_least is not None
+            else f"at most {target.at_most:g}"
+        )
+        found = _number(max(0.0, value), 2) if (value := target.found(table)) is not None else _NONE
+        rows.append([target.work, target.says, bound, found, words[target.is_met(table)]])
+    yield from _lines(("work", "figure", "wanted", "found", ""), rows)
+
+
+def report(table: Table, about: dict[str, Any]) -> str:
+    """The whole of it, as Markdown. `about` is the machine, the versions and the settings."""
+    runs = max((len(table.values(w, p, "per_s")) for w in table.works() for p in table.peers(w)),
+               default=0)  # fmt: skip
+    lines = ["# The relay beside its peers, as last measured", ""]
+    lines += [f"Medians of {runs} runs, in turns, {about['date']}. {about['machine']}.", ""]
+    lines += [f"- {name}: {version}" for name, version in about["versions"].items()]
+    lines += [f"- left out: {sentence}" for sentence in about["left_out"]]
+    raised = ", ".join(f"`{name} = {value}`" for name, value in about["raised"].items())
+    lines += ["", f"Raised in the relay's configuration, and nothing else: {raised}.", ""]
+    lines += ["## Targets", "", *_targets(table)]
+    for work in WORKS:
+        if work.name in table.works():
+            lines += ["", f"## {work.name}: {work.title}", ""]
+            lines += _idle(table, work) if isinstance(work.setup, Idle) else _load(table, work)
+    return "\n".join(lines) + "\n"
