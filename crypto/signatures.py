@@ -32,6 +32,8 @@ _ROOM = label("room")
 _HISTORY = label("history")
 
 _STATEMENT = struct.Struct(">B16sQQ32s")
+STATEMENT_HEAD_BYTES = _STATEMENT.size
+"""What stands before a room statement's body."""
 _CHAINED = struct.Struct(">32s64sII")
 
 EMPTY_HISTORY = bytes(HASH_BYTES)
@@ -185,12 +187,13 @@ class RoomStatement(NamedTuple):
     @classmethod
     def decode(cls, data: bytes, max_body_bytes: int) -> Self:
         """Exact. Raises Malformed."""
-        if not _STATEMENT.size <= len(data) <= _STATEMENT.size + max_body_bytes:
+        if not 0 <= len(data) - STATEMENT_HEAD_BYTES <= max_body_bytes:
             raise Malformed("room statement of a wrong size")
-        statement = cls._make((*_STATEMENT.unpack_from(data), data[_STATEMENT.size :]))
-        if statement.time_ms >> 63 or statement.seen >> 63:
+        kind, message_id, time_ms, seen, seen_hash = _STATEMENT.unpack_from(data)
+        if time_ms >> 63 or seen >> 63:
             raise Malformed("number is not below 2^63")
-        return statement
+        body = data[STATEMENT_HEAD_BYTES:]
+        return cls(kind, message_id, time_ms, seen, seen_hash, body)
 
 
 def room_payload(relay_id: bytes, room: str, author: bytes, statement: bytes) -> bytes:

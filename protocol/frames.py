@@ -23,11 +23,12 @@ class FrameDecoder:
     a stranger has become a user.
     """
 
-    __slots__ = ("_buffer", "max_body_bytes")
+    __slots__ = ("_buffer", "_wanted", "max_body_bytes")
 
     def __init__(self, max_body_bytes: int = FRAME_MAX_BYTES) -> None:
         self.max_body_bytes = max_body_bytes
         self._buffer = bytearray()
+        self._wanted = HEADER_BYTES  # so many bytes in the buffer finish its header, or its frame
 
     @property
     def unfinished_bytes(self) -> int:
@@ -40,23 +41,35 @@ class FrameDecoder:
         Raises ProtocolError (BAD_FRAME for an empty frame, FRAME_TOO_LARGE) as soon as a length
         shows it; the connection cannot be read on after that.
         """
-        buffer = self._buffer
-        buffer += data
+        if self._buffer:
+            # What is left of an unfinished frame stays in one growing buffer until it is whole.
+            self._buffer += data
+            if len(self._buffer) < self._wanted:
+                return []
+            data, self._buffer = bytes(self._buffer), bytearray()
         bodies: list[bytes] = []
-        offset, size = 0, len(buffer)
+        offset, size = 0, len(data)
         while size - offset >= HEADER_BYTES:
-            (length,) = _LENGTH.unpack_from(buffer, offset)
-            if length == 0:
-                raise ProtocolError(ErrorCode.BAD_FRAME, "An empty frame came.")
-            if length > self.max_body_bytes:
-                raise ProtocolError(
-                    ErrorCode.FRAME_TOO_LARGE,
-                    f"A frame of {length} bytes came; at most {self.max_body_bytes} are taken.",
-                )
+            (length,) = _LENGTH.unpack_from(data, offset)
+            if not 0 < length <= self.max_body_bytes:
+                self._buffer += data[offset : offset + HEADER_BYTES]  # refused for ever
+                raise self._refusal(length)
             end = offset + HEADER_BYTES + length
             if end > size:
+                self._wanted = end - offset
                 break
-            bodies.append(bytes(buffer[offset + HEADER_BYTES : end]))
+            bodies.append(data[offset + HEADER_BYTES : end])
             offset = end
-        del buffer[:offset]
+        else:
+            self._wanted = HEADER_BYTES
+        if offset < size:
+            self._buffer += data[offset:]
         return bodies
+
+    def _refusal(self, length: int) -> ProtocolError:
+        if length == 0:
+            return ProtocolError(ErrorCode.BAD_FRAME, "An empty frame came.")
+        return ProtocolError(
+            ErrorCode.FRAME_TOO_LARGE,
+            f"A frame of {length} bytes came; at most {self.max_body_bytes} are taken.",
+        )

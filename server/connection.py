@@ -20,7 +20,7 @@ RECORD_BYTES: Final = 16 * 1024
 # What one call gives to OpenSSL, unless a single frame is larger.
 WRITE_BYTES: Final = 4 * RECORD_BYTES
 # Turns are shared: no connection reads or writes more often than this in one.
-READS_PER_TURN: Final = 16
+READS_PER_TURN: Final = 64
 WRITES_PER_TURN: Final = 16
 # No more is taken from who has so much still to read. Entries of a room are pushed far beyond it:
 # its members share their bytes.

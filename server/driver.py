@@ -90,16 +90,18 @@ class CoreDriver:
     def _queue(self, effects: Iterable[Effect], aside: list[Effect]) -> None:
         owners = self._owners
         for effect in effects:
-            match effect:
-                case Send() | Promote() | Close() | Pause() | Resume():
-                    owners[effect.connection % len(owners)].put(effect)
-                case Broadcast():
-                    for owner in owners:
-                        owner.put(effect)
-                case Persist():
-                    self._submit(effect.operation, effect.token)
-                case _:
-                    aside.append(effect)
+            # By type and in this order, since all that a busy relay does passes here.
+            if type(effect) is Send:
+                owners[effect.connection % len(owners)].put(effect)
+            elif type(effect) is Persist:
+                self._submit(effect.operation, effect.token)
+            elif type(effect) is Broadcast:
+                for owner in owners:
+                    owner.put(effect)
+            elif isinstance(effect, (Promote, Close, Pause, Resume)):
+                owners[effect.connection % len(owners)].put(effect)
+            else:
+                aside.append(effect)
 
     def _carry_out(self, effect: Effect) -> None:
         match effect:

@@ -26,10 +26,12 @@ class TokenBuckets(Generic[Key]):
         """Take `cost` tokens: 0; or take none and return how many ms to wait, at least 1."""
         burst = self.burst
         tokens, then_ms = self._buckets.get(key, (burst, now_ms))
-        # A clock that was set back adds nothing, and takes nothing away.
-        tokens = min(burst, tokens + max(0, now_ms - then_ms) * self.per_second / 1000)
-        # What costs more than a full bucket holds waits for a full one.
-        cost = min(cost, burst)
+        if now_ms > then_ms:  # a clock that was set back adds nothing, and takes nothing away
+            tokens += (now_ms - then_ms) * self.per_second / 1000
+        if tokens > burst:
+            tokens = burst
+        if cost > burst:
+            cost = burst  # what costs more than a full bucket holds waits for a full one
         if tokens < cost:
             self._buckets[key] = (tokens, now_ms)
             return int((cost - tokens) * 1000 / self.per_second) + 1

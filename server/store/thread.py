@@ -44,6 +44,7 @@ class StorageThread:
         self._queue.append((token, operation))
         # The storage thread looks at the queue once more after it says that it sleeps.
         if self._is_asleep:
+            self._is_asleep = False  # once is enough, however many operations follow
             self._wake.set()
 
     def stop(self, timeout_s: float) -> bool:
