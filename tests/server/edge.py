@@ -239,7 +239,12 @@ class RawClient:
     """Sends and receives frames, right ones and wrong ones."""
 
     def __init__(
-        self, port: int, *, context: ssl.SSLContext = CONTEXT, receive_buffer: int = 0
+        self,
+        port: int,
+        *,
+        context: ssl.SSLContext = CONTEXT,
+        receive_buffer: int = 0,
+        source: str = "127.0.0.1",
     ) -> None:
         raw = socket.socket()
         raw.settimeout(TIMEOUT_S)
@@ -247,6 +252,8 @@ class RawClient:
         if receive_buffer:
             raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         try:
+            if source != "127.0.0.1":
+                raw.bind((source, 0))
             raw.connect(("127.0.0.1", port))
             self.sock = context.wrap_socket(raw)
         except BaseException:

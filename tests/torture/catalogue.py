@@ -3,14 +3,19 @@
 from typing import Final
 
 from tests.torture import (
+    big_room,
     client_crash,
     client_power,
     crowd_in_order,
     full_disk,
+    full_mailbox,
+    greedy_sender,
     half_open,
     lost_answers,
     power_loss,
     relay_killed,
+    slow_readers,
+    strangers,
     vault_disk_errors,
 )
 from tests.torture.trial import Torture
@@ -65,5 +70,30 @@ TORTURES: Final[tuple[Torture, ...]] = (
         "half_open",
         "a connection that only seems open is noticed, on both sides, and what waits arrives",
         half_open.run,
+    ),
+    Torture(
+        "strangers",
+        "whatever strangers do, an honest client is served within 2 s, and memory stays bounded",
+        strangers.run,
+    ),
+    Torture(
+        "slow_readers",
+        "readers that stop cost nobody anything, and have everything when they read on",
+        slow_readers.run,
+    ),
+    Torture(
+        "greedy_sender",
+        "who sends as fast as it can is told to wait, and slows nobody else down",
+        greedy_sender.run,
+    ),
+    Torture(
+        "full_mailbox",
+        "a mailbox at its quota: senders are told, nobody else notices, and it can be emptied",
+        full_mailbox.run,
+    ),
+    Torture(
+        "big_room",
+        "in a room of thousands everyone hears soon, and coming and going costs no crowd",
+        big_room.run,
     ),
 )

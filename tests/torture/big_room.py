@@ -1,0 +1,172 @@
+"""A room of thousands: everyone hears everything soon, and who comes and goes costs no crowd."""
+
+import resource
+import selectors
+import ssl
+from collections.abc import Sequence
+from pathlib import Path
+from time import monotonic
+from typing import Final
+
+from saltline.crypto.keys import IdentityKeys
+from saltline.protocol.content import RoomKind
+from saltline.protocol.frames import FrameDecoder
+from saltline.protocol.messages import decode_relay_message
+from saltline.protocol.to_client import CaughtUp, Posted, Presence
+from saltline.protocol.to_relay import Post
+from tests.server.edge import TIMEOUT_S
+from tests.server.wire_client import LOBBY, WireClient
+from tests.torture.measured import MeasuredRelay, Waits, close_all
+from tests.torture.trial import Figures, Lacking, Scale
+
+_MEMORY_MAX_MIB: Final = 50.0
+_EVERYONE_WITHIN_S: Final = 2.0
+_PROBES: Final = 20
+
+
+class _Audience:
+    """Many connections, read by one thread."""
+
+    def __init__(self, members: Sequence[WireClient]) -> None:
+        self._selector = selectors.DefaultSelector()
+        self._decoders = [FrameDecoder(2**31) for _ in members]
+        self.presences = 0
+        for place, member in enumerate(members):
+            member.sock.setblocking(False)
+            self._selector.register(member.sock, selectors.EVENT_READ, place)
+        self._count = len(members)
+
+    def hear(self, text: bytes) -> None:
+        """Until everyone has heard it. Raises AssertionError after a while."""
+        give_up_s = monotonic() + TIMEOUT_S
+        heard = [False] * self._count
+        while not all(heard):
+            assert monotonic() < give_up_s, f"{heard.count(False)} have not heard {text!r}"
+            for key, _ in self._selector.select(0.1):
+                sock = key.fileobj
+                assert isinstance(sock, ssl.SSLSocket)
+                for body in self._read(sock, self._decoders[key.data]):
+                    if text in body:
+                        heard[key.data] = True
+                    elif isinstance(decode_relay_message(body), Presence):
+                        self.presences += 1
+
+    def _read(self, sock: ssl.SSLSocket, decoder: FrameDecoder) -> list[bytes]:
+        bodies: list[bytes] = []
+        while True:
+            try:
+                data = sock.recv(65_536)
+            except ssl.SSLWantReadError:
+                return bodies
+            assert data, "a member was cut off"
+            bodies += decoder.feed(data)
+
+    def close(self) -> None:
+        self._selector.close()
+
+
+class _Town:
+    """All members, and an author who is one of them."""
+
+    def __init__(self, relay: MeasuredRelay, count: int) -> None:
+        self._relay = relay
+        self._texts = 0
+        self.author = WireClient(relay.port, "author")
+        self._author_keys = self.author.register()
+        self.author.join(self._author_keys)
+        self._keys: list[IdentityKeys] = []
+        for number in range(count):  # they join one by one and leave their connections
+            with WireClient(relay.port, f"member{number}") as member:
+                self._keys.append(member.register())
+                member.join(self._keys[number])
+        self.members: list[WireClient] = []
+
+    def come(self) -> None:
+        """Everyone logs in."""
+        for number, keys in enumerate(self._keys):
+            member = WireClient(self._relay.port, f"member{number}")
+            member.log_in(keys)
+            member.expect(CaughtUp)
+            self.members.append(member)
+
+    def go(self) -> None:
+        """Everyone is gone at once."""
+        close_all(self.members)
+        self.members = []
+
+    def say(self, audience: _Audience) -> None:
+        """A text, until the last member has heard it."""
+        self._texts += 1
+        text = b"text %d." % self._texts
+        self.author.post(self._author_keys, text)
+        audience.hear(text)
+        self.author.expect(Posted)
+        self.author.aside.clear()
+
+    def leave_and_join(self, count: int) -> None:
+        """Some members, one after the other, on connections that the audience does not read."""
+        for number in range(count):
+            keys = self._keys[number]
+            with WireClient(self._relay.port, f"member{number}") as member:
+                member.log_in(keys)
+                leave = member.statement(keys, LOBBY, RoomKind.LEAVE, b"")
+                member.say(Post(member.next_id(), LOBBY, *leave))
+                member.expect(Posted)
+                member.join(keys)
+
+
+def run(scale: Scale, folder: Path) -> Figures:
+    """All come; texts; all go and come; a part leaves and joins; texts again."""
+    count = scale.of(210, 2000)
+    _need_open_files(count + 200)
+    with MeasuredRelay(folder, limits={"silence_max_s": 3600.0}) as relay:  # nobody pings
+        relay.start()
+        town = _Town(relay, count)
+        relay.begin_to_measure()
+        town.come()
+        connected_mib = relay.peak_growth_mib
+        relay.begin_to_measure()
+        audience = _Audience(town.members)
+        usual = Waits.of(lambda: town.say(audience), _PROBES)
+
+        used_s = relay.processor_s
+        audience.close()
+        town.go()
+        town.come()
+        come_and_go_ms = (relay.processor_s - used_s) * 1000 / count
+        # The first members are those who leave; their connections end when they log in again.
+        leavers = scale.of(10, 100)
+        audience = _Audience(town.members[leavers:])
+        used_s = relay.processor_s
+        town.leave_and_join(leavers)
+        storm_us = (relay.processor_s - used_s) * 1e6 / (2 * leavers * count)
+        town.say(audience)  # behind all of it
+        after = Waits.of(lambda: town.say(audience), _PROBES)
+        growth_mib = relay.peak_growth_mib
+        relay.is_well()
+        assert audience.presences == 0, "presence was told in a large room"
+        assert usual.p95_s <= _EVERYONE_WITHIN_S and after.p95_s <= _EVERYONE_WITHIN_S
+        assert growth_mib <= _MEMORY_MAX_MIB, f"{growth_mib} MiB"
+        # An entry costs each reader some 10 us, a login some 2 ms, whatever the size of the room.
+        assert storm_us <= scale.of(10, 1) * 100, f"{storm_us:.0f} us an entry and reader"
+        assert come_and_go_ms <= 20, f"{come_and_go_ms:.1f} ms for each who comes"
+        audience.close()
+        town.go()
+        town.author.sock.close()
+    return {
+        "members": count,
+        "KiB for each who is connected": round(connected_mib * 1024 / count, 1),
+        "a text, until the last has it": usual.told(),
+        "after the storm": after.told(),
+        "CPU of one login, ms": round(come_and_go_ms, 1),
+        "CPU of one join or leave for each member, us": round(storm_us, 1),
+        "memory while they talk and storm, MiB": growth_mib,
+    }
+
+
+def _need_open_files(wanted: int) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < wanted:
+        if hard != resource.RLIM_INFINITY and hard < wanted:
+            raise Lacking(f"{wanted} open files")
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
