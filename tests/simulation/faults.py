@@ -158,7 +158,9 @@ class Faults:
                 simulation.network.tear(wire, relay_hears=True, client_hears=True)
 
         def night() -> None:
-            simulation.agenda.jump(days * DAY_MS)
+            if not simulation.is_calm:
+                simulation.ledger.has_slept = True
+                simulation.agenda.jump(days * DAY_MS)
             simulation.agenda.later(1_000, "they wake", lambda: self._wake(names))
 
         simulation.agenda.later(random.choice((500, 5_000)), f"{days} days pass", night)
@@ -187,8 +189,7 @@ class Faults:
         for client in simulation.clients.values():
             client.disk.mend()
             client.die_at = ""
-            for wire in network.of(client.name):
-                network.tear(wire, relay_hears=True, client_hears=True)
+            network.reset(client.name, client.wire)
             if not client.is_up:
                 simulation.start_client(client)
             self._be_kind(client)

@@ -177,6 +177,16 @@ class Network:
         if client_hears:
             self._ends.client_lost(wire)
 
+    def reset(self, client: str, wire: Wire | None) -> None:
+        """Whatever a client has of connections, dead or alive, ends at both ends."""
+        for each in self.of(client):
+            each.is_dead = True
+            self.wires.pop(each.number)
+            self._ends.relay_lost(each)
+        if wire is not None:
+            wire.is_dead = True
+            self._ends.client_lost(wire)
+
     def relay_gone(self) -> None:
         """All connections end with the relay; clients hear of it soon, or when they ask."""
         wires, self.wires = list(self.wires.values()), {}

@@ -82,7 +82,8 @@ class Simulation:
         self.auditor.logs.update(_first_logs())
         self.relay = RelayMachine(random, keys, self.wiretap, town.log_key, town.relay)
         self.relay.settings = self._settings()
-        self.relay.queue_max_bytes = random.choice((20_000, 60_000, 4_000_000))
+        if self.relay.settings.delivery_window_bytes < 10_000:  # it holds a window, and a page
+            self.relay.queue_max_bytes = random.choice((60_000, 4_000_000))
         self.wiretap.window = self.relay.settings.delivery_window_envelopes
         self.network = Network(self.agenda, random, self)
         self.relay.network = self.network

@@ -59,7 +59,10 @@ class Workload:
         return f"{kind} {self._simulation.seed}-{self._count} " + "x" * size
 
     def _write(self, client: ClientMachine) -> None:
-        others = [name for name in self._simulation.names if name != client.name]
+        here = self._simulation.auditor.logs.keys() | self._simulation.wiretap.accounts
+        others = [name for name in self._simulation.names if name != client.name and name in here]
+        if not others:
+            return
         to, text = self._random.choice(others), self._text("canary")
         self._simulation.ledger.typed.add(text)
         self._simulation.agenda.note(f"{client.name} writes to {to} {len(text)}")
