@@ -63,6 +63,11 @@ class Certificate:
         return f"sha256:{self.spki_hash.hex()}"
 
 
+def spki_hash(certificate: bytes) -> bytes:
+    """SHA-256 of a DER certificate's SubjectPublicKeyInfo, 32 bytes. Raises ValueError."""
+    return hashlib.sha256(_spki(x509.load_der_x509_certificate(certificate).public_key())).digest()
+
+
 def load(chain: Path, key: Path, now: datetime) -> Certificate:
     """An admin's certificate: PEM, the relay's own first, and its unencrypted key.
 

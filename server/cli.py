@@ -16,13 +16,14 @@ import click
 import msgspec
 
 from saltline import __version__
-from saltline.protocol.names import BadName, check_user
+from saltline.protocol.names import BadName, check_user, parse_relay_address
 from saltline.protocol.text import sanitise
 from saltline.server import administration as asks
 from saltline.server.admin import ask
 from saltline.server.check import check_relay
 from saltline.server.config import Config, Flags, load_config
 from saltline.server.errors import RelayError, UsageError, where
+from saltline.server.health import ask_health
 from saltline.server.process import EXIT_DONE, EXIT_INTERNAL, EXIT_USAGE, serve
 
 PROGRAM: Final = "saltline-server"
@@ -128,6 +129,23 @@ def check(
     flags = Flags(listen=listen, data=data, certificate=cert, key=key)
     for line in check_relay(load_config(config_file, flags), datetime.now(UTC)):
         click.echo(line)
+
+
+@cli.command()
+@click.argument("address", metavar="HOST:PORT")
+@click.option("--pin", default="", help="sha256:…, which the relay must show.")
+def health(address: str, pin: str) -> None:
+    """Ask a relay from outside, as any stranger may, whether it serves.
+
+    Needs no data folder. Exit status 0 and a sentence, or 1 and why not.
+    """
+    if pin and not re.fullmatch(r"sha256:[0-9a-f]{64}", pin):
+        raise UsageError("A pin is sha256: and 64 hexadecimal digits in lower case.")
+    try:
+        where_it_is = parse_relay_address(address)
+    except BadName as error:
+        raise UsageError(str(error)) from None
+    click.echo(ask_health(where_it_is, pin))
 
 
 @cli.command()

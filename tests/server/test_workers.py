@@ -20,7 +20,6 @@ from saltline.protocol.to_relay import History
 from saltline.server.config import Deadlines
 from saltline.server.connection import UNREAD_MAX_BYTES
 from saltline.server.fanout import GATHERED_MIN_READERS
-from saltline.server.pace import Pace
 from saltline.server.workers import HELPING, RESULTS_PER_TURN
 from tests.server.edge import CONTEXT, TIMEOUT_S, RawClient, ScriptedRelay, config_in, wait_until
 
@@ -391,31 +390,3 @@ def test_a_sleeping_worker_is_woken_by_another(tmp_path: Path) -> None:
             for _ in range(50):
                 ada.send(b"all hello")
                 assert [ada.receive(), bob.receive()] == [b"hello", b"hello"]
-
-
-def test_nothing_is_held_back_while_little_happens() -> None:
-    pace = Pace(0.002)
-    for turn in range(1, 100):
-        pace.wrote(10, turn * 0.001)  # 10,000 writes a second
-        assert pace.wait_s(turn * 0.001) == 0.0
-
-
-def test_a_lot_of_writes_are_gathered_and_a_calm_ends_it() -> None:
-    pace, now_s = Pace(0.002), 100.0
-    for _ in range(20):
-        now_s += 0.001
-        pace.wrote(100, now_s)  # 100,000 writes a second
-    assert pace.wait_s(now_s) == pytest.approx(0.002)
-    assert pace.wait_s(now_s + 0.0015) == pytest.approx(0.0005)
-    assert pace.wait_s(now_s + 0.002) == 0.0
-    for _ in range(20):
-        now_s += 0.002
-        pace.wrote(1, now_s)
-    assert pace.wait_s(now_s) == 0.0
-
-
-def test_without_an_interval_nothing_is_ever_held_back() -> None:
-    pace = Pace(0.0)
-    for turn in range(100):
-        pace.wrote(1000, turn * 0.001)
-        assert pace.wait_s(turn * 0.001) == 0.0

@@ -1,0 +1,33 @@
+"""When a worker writes at once, and when it gathers."""
+
+import pytest
+
+from saltline.server.pace import Pace
+
+
+def test_nothing_is_held_back_while_little_happens() -> None:
+    pace = Pace(0.002)
+    for turn in range(1, 100):
+        pace.wrote(10, turn * 0.001)  # 10,000 writes a second
+        assert pace.wait_s(turn * 0.001) == 0.0
+
+
+def test_a_lot_of_writes_are_gathered_and_a_calm_ends_it() -> None:
+    pace, now_s = Pace(0.002), 100.0
+    for _ in range(20):
+        now_s += 0.001
+        pace.wrote(100, now_s)  # 100,000 writes a second
+    assert pace.wait_s(now_s) == pytest.approx(0.002)
+    assert pace.wait_s(now_s + 0.0015) == pytest.approx(0.0005)
+    assert pace.wait_s(now_s + 0.002) == 0.0
+    for _ in range(20):
+        now_s += 0.002
+        pace.wrote(1, now_s)
+    assert pace.wait_s(now_s) == 0.0
+
+
+def test_without_an_interval_nothing_is_ever_held_back() -> None:
+    pace = Pace(0.0)
+    for turn in range(100):
+        pace.wrote(1000, turn * 0.001)
+        assert pace.wait_s(turn * 0.001) == 0.0
