@@ -335,9 +335,10 @@ class Relay:
     def _end_threads(self) -> None:
         deadlines = self.config.deadlines
         patience_s = deadlines.close_s + _THREAD_END_S
+        ended = [self._acceptor.stop(patience_s)]  # first: what it takes, somebody must close
         for handshakes in self._handshakes:
             handshakes.inbox.post(None)
-        ended = [self._acceptor.stop(patience_s), self._admin.stop(patience_s)]
+        ended.append(self._admin.stop(patience_s))
         ended += [handshakes.join(patience_s) for handshakes in self._handshakes]
         if not self.failure:
             self._driver.drive([events.stopping])

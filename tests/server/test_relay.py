@@ -1,7 +1,9 @@
 """A whole relay in this process: real core, real store, real TLS."""
 
+import socket
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from saltline.protocol.to_client import CaughtUp, Challenge, Error, Pong
 from saltline.protocol.to_relay import Ping
 from saltline.server.config import Config, Deadlines
 from saltline.server.errors import UsageError
+from saltline.server.listener import Acceptor
 from saltline.server.relay import Relay
 from saltline.server.settings import Registration, Settings
 from saltline.server.store.interface import Operation, Outcome, StoreError
@@ -65,6 +68,27 @@ def test_a_room_hears_what_is_posted(relay: Relay) -> None:
             ada.post(ada_keys, b"%d" % number)
         for member in (ada, bob):
             assert [member.hear() for _ in range(50)] == [b"%d" % n for n in range(50)]
+
+
+def test_who_comes_while_it_stops_is_not_left_hanging(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    relay = Relay(config_in(tmp_path))
+    relay.start()
+    stop = Acceptor.stop
+    with socket.socket() as late:
+        late.settimeout(TIMEOUT_S)
+
+        def stop_late(acceptor: Acceptor, timeout_s: float) -> bool:
+            # Whoever was told to end before the acceptor has ended by now.
+            assert not [each for each in relay._handshakes if each.join(0.1)]
+            late.connect(("127.0.0.1", relay.address.port))
+            return stop(acceptor, timeout_s)
+
+        monkeypatch.setattr(Acceptor, "stop", stop_late)
+        relay.stop()
+        with suppress(ConnectionResetError):
+            assert late.recv(1) == b""
 
 
 def test_what_was_acknowledged_waits_through_a_restart(tmp_path: Path) -> None:
