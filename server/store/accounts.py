@@ -1,7 +1,5 @@
 """Accounts, their key log entries, devices and codes."""
 
-import apsw
-
 from saltline.protocol.errors import ErrorCode
 from saltline.server.store import operations as ask
 from saltline.server.store.interface import (
@@ -19,6 +17,7 @@ from saltline.server.store.interface import (
 )
 from saltline.server.store.mailboxes import Mailboxes
 from saltline.server.store.prekeys import Prekeys
+from saltline.server.store.queries import Queries
 from saltline.server.store.refusal import Refusal
 from saltline.server.store.rooms import Rooms
 
@@ -29,10 +28,11 @@ class Accounts:
     """The part of the store that knows who is who."""
 
     def __init__(
-        self, database: apsw.Connection, prekeys: Prekeys, mailboxes: Mailboxes, rooms: Rooms
+        self, queries: Queries, prekeys: Prekeys, mailboxes: Mailboxes, rooms: Rooms
     ) -> None:
-        self._execute = database.execute
-        self._executemany = database.executemany
+        self._execute = queries.execute
+        self._executemany = queries.executemany
+        self._stream = queries.stream
         self._prekeys = prekeys
         self._mailboxes = mailboxes
         self._rooms = rooms
@@ -45,7 +45,7 @@ class Accounts:
             "SELECT account.id, mailbox.id, identity FROM account"
             " JOIN mailbox ON mailbox.account = account.id WHERE username = ? AND device = ?",
             (work.username, work.device),
-        ).fetchone()
+        ).get
         if row is None:
             raise Refusal(ErrorCode.UNKNOWN_DEVICE, "No such device is known here.")
         return DeviceFound(*row)
@@ -65,10 +65,10 @@ class Accounts:
                 "SELECT id, (SELECT count(*) FROM log WHERE account = account.id) FROM account"
                 " WHERE username = ?",
                 (username,),
-            ).fetchone()
+            ).get
             account, total = row or (0, 0)
             entries: list[bytes] = []
-            for (entry,) in self._execute(
+            for (entry,) in self._stream(
                 "SELECT entry FROM log WHERE account = ? AND number >= ? ORDER BY number LIMIT ?",
                 (account, after, room_for),
             ):
@@ -94,9 +94,7 @@ class Accounts:
         )
 
     def _open_account(self, username: str) -> int:
-        row = self._execute(
-            "SELECT id, closed FROM account WHERE username = ?", (username,)
-        ).fetchone()
+        row = self._execute("SELECT id, closed FROM account WHERE username = ?", (username,)).get
         if row is None:
             raise Refusal(ErrorCode.UNKNOWN_USER, "No account has this name.")
         account, closed = row
@@ -129,13 +127,13 @@ class Accounts:
         return CodeFound(username, self._entries(self._open_account(username)))
 
     def _check_code(self, code_hash: bytes, now_ms: int) -> str:
-        row = self._execute(
+        username: str | None = self._execute(
             "SELECT username FROM code WHERE hash = ? AND uses > 0 AND expires_ms > ?",
             (code_hash, now_ms),
-        ).fetchone()
-        if row is None:
+        ).get
+        if username is None:
             raise Refusal(ErrorCode.BAD_INVITE, _BAD_CODE)
-        return str(row[0])
+        return username
 
     def _use_code(self, code_hash: bytes) -> None:
         self._execute("UPDATE code SET uses = uses - 1 WHERE hash = ?", (code_hash,))
@@ -151,7 +149,7 @@ class Accounts:
             " JOIN log ON log.account = account.id AND number = 0"
             " JOIN mailbox ON mailbox.account = account.id AND device = ? WHERE skeleton = ?",
             (work.device.device, work.skeleton),
-        ).fetchone()
+        ).get
         if row is not None:
             account, taken, entry, mailbox = row
             if entry == work.entry.encoded:
@@ -204,7 +202,7 @@ class Accounts:
         row = self._execute(
             "SELECT 1 FROM logged_key WHERE key IN (?, ?)",
             (device.signing_key, device.agreement_key),
-        ).fetchone()
+        ).get
         if row is not None:
             raise Refusal(ErrorCode.BAD_ENTRY, "A key of this entry is in the key log already.")
 

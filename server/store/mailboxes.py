@@ -6,8 +6,6 @@ together. Whoever reads the tables flushes first.
 
 from collections.abc import Iterable, Iterator
 
-import apsw
-
 from saltline.protocol.errors import ErrorCode
 from saltline.server.store import operations as ask
 from saltline.server.store.interface import (
@@ -17,6 +15,7 @@ from saltline.server.store.interface import (
     MailboxRead,
     StoredEnvelope,
 )
+from saltline.server.store.queries import Queries
 from saltline.server.store.refusal import Refusal
 from saltline.server.store.schema import NUMBER_BITS, NUMBER_MASK
 
@@ -38,9 +37,10 @@ class _Mailbox:
 class Mailboxes:
     """The part of the store that holds envelopes."""
 
-    def __init__(self, database: apsw.Connection) -> None:
-        self._execute = database.execute
-        self._executemany = database.executemany
+    def __init__(self, queries: Queries) -> None:
+        self._execute = queries.execute
+        self._executemany = queries.executemany
+        self._stream = queries.stream
         self._by_address: dict[tuple[str, int], _Mailbox] = {}
         self._by_id: dict[int, _Mailbox] = {}
         self._live: set[int] = set()  # known to be; what is missing has to be looked up
@@ -88,7 +88,7 @@ class Mailboxes:
         room = work.max_bytes
         more = False
         first_slot = work.mailbox << NUMBER_BITS
-        for slot, received_ms, envelope in self._execute(
+        for slot, received_ms, envelope in self._stream(
             "SELECT slot, received_ms, envelope FROM envelope WHERE slot > ? AND slot <= ?"
             " ORDER BY slot LIMIT ?",
             (first_slot | work.after, first_slot | NUMBER_MASK, work.max_envelopes + 1),

@@ -1,7 +1,5 @@
 """Prekeys: each one-time key is handed out once, durably before anyone sees it."""
 
-import apsw
-
 from saltline.crypto.bundles import PrekeyKind
 from saltline.protocol.errors import ErrorCode
 from saltline.protocol.limits import ONE_TIME_IDS_MAX
@@ -12,6 +10,7 @@ from saltline.server.store.interface import (
     PrekeysStored,
     SessionBegun,
 )
+from saltline.server.store.queries import Queries
 from saltline.server.store.refusal import Refusal
 from saltline.server.store.rooms import Rooms
 
@@ -21,9 +20,9 @@ _ONE_TIME = (PrekeyKind.ONE_TIME, PrekeyKind.ONE_TIME_KEM)
 class Prekeys:
     """The part of the store that holds what others need to begin a session."""
 
-    def __init__(self, database: apsw.Connection, rooms: Rooms) -> None:
-        self._execute = database.execute
-        self._executemany = database.executemany
+    def __init__(self, queries: Queries, rooms: Rooms) -> None:
+        self._execute = queries.execute
+        self._executemany = queries.executemany
         self._rooms = rooms
 
     def begin_session(self, work: ask.BeginSession) -> SessionBegun:
@@ -119,7 +118,7 @@ class Prekeys:
             "SELECT id, identity, identity_signature FROM mailbox"
             " WHERE account = ? AND device = ? AND live",
             (account, device),
-        ).fetchone()
+        ).get
         if row is None:
             raise Refusal(ErrorCode.UNKNOWN_DEVICE, "This account has no such device now.")
         mailbox, identity, identity_signature = row
@@ -165,7 +164,7 @@ class Prekeys:
             "SELECT rowid, encoded FROM prekey WHERE mailbox = ? AND kind = ?"
             " AND not_after_ms > ? ORDER BY id LIMIT 1",
             (mailbox, kind, now_ms),
-        ).fetchone()
+        ).get
         return row
 
     def _check_count(

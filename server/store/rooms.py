@@ -7,8 +7,6 @@ all new entries. Whoever reads the tables flushes first.
 from collections.abc import Callable
 from itertools import islice
 
-import apsw
-
 from saltline.crypto.signatures import EMPTY_HISTORY, RoomStatement, next_history_hash
 from saltline.protocol.errors import ErrorCode
 from saltline.server.store import operations as ask
@@ -22,6 +20,7 @@ from saltline.server.store.interface import (
     RoomState,
     StoredEntry,
 )
+from saltline.server.store.queries import Queries
 from saltline.server.store.refusal import Refusal
 from saltline.server.store.schema import NUMBER_BITS, NUMBER_MASK
 
@@ -71,9 +70,10 @@ class _Room:
 class Rooms:
     """The part of the store that holds public rooms."""
 
-    def __init__(self, database: apsw.Connection, check_live: Callable[[int], None]) -> None:
-        self._execute = database.execute
-        self._executemany = database.executemany
+    def __init__(self, queries: Queries, check_live: Callable[[int], None]) -> None:
+        self._execute = queries.execute
+        self._executemany = queries.executemany
+        self._stream = queries.stream
         self._check_live = check_live
         self._by_name: dict[str, _Room] = {}
         self._cached = 0
@@ -167,7 +167,7 @@ class Rooms:
         entries: list[StoredEntry] = []
         bytes_left = work.max_bytes
         first_slot = room.id << NUMBER_BITS
-        for slot, username, device, statement, signature in self._execute(
+        for slot, username, device, statement, signature in self._stream(
             "SELECT slot, username, device, statement, signature FROM entry"
             " JOIN account ON account.id = entry.account"
             " WHERE slot > ? AND slot <= ? ORDER BY slot LIMIT ?",
@@ -276,7 +276,7 @@ class Rooms:
             self.forget()
         row = self._execute(
             "SELECT id, last_number, last_hash FROM room WHERE name = ?", (name,)
-        ).fetchone()
+        ).get
         if row is None:
             return None
         rows = self._execute("SELECT account FROM member WHERE room = ?", (row[0],))

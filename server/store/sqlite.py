@@ -32,6 +32,7 @@ from saltline.server.store.interface import (
 )
 from saltline.server.store.mailboxes import Mailboxes
 from saltline.server.store.prekeys import Prekeys
+from saltline.server.store.queries import Queries
 from saltline.server.store.refusal import Refusal
 from saltline.server.store.rooms import Rooms
 from saltline.server.store.schema import CREATE, PAGE_BYTES, SCHEMA
@@ -80,10 +81,11 @@ class SqliteStore:
         self._is_truncation_due = False
         self._was_full = False
         self._database = self._open(relay_id, vfs)
-        self._mailboxes = Mailboxes(self._database)
-        self._rooms = Rooms(self._database, self._mailboxes.check_live)
-        prekeys = Prekeys(self._database, self._rooms)
-        accounts = Accounts(self._database, prekeys, self._mailboxes, self._rooms)
+        queries = self._queries = Queries(self._database)
+        self._mailboxes = Mailboxes(queries)
+        self._rooms = Rooms(queries, self._mailboxes.check_live)
+        prekeys = Prekeys(queries, self._rooms)
+        accounts = Accounts(queries, prekeys, self._mailboxes, self._rooms)
         self._handlers: dict[type[Operation], Callable[[Any], Outcome]] = {
             ask.FindDevice: accounts.find_device,
             ask.FindAccount: accounts.find,
@@ -155,14 +157,14 @@ class SqliteStore:
 
     def check(self) -> list[str]:
         """Read the whole database; what is wrong with it, in SQLite's words."""
-        findings = [row[0] for row in self._database.execute("PRAGMA integrity_check")]
+        findings = [row[0] for row in self._queries.execute("PRAGMA integrity_check")]
         return [] if findings == ["ok"] else findings
 
     def _run_group(self, operations: Sequence[Operation]) -> list[Outcome | StoreError]:
         """All of it in one transaction, or an exception and nothing of it."""
-        database, handlers = self._database, self._handlers
+        queries, handlers = self._queries, self._handlers
         outcomes: list[Outcome | StoreError] = []
-        database.execute("BEGIN IMMEDIATE")
+        queries.execute("BEGIN IMMEDIATE")
         try:
             for operation in operations:
                 try:
@@ -170,7 +172,7 @@ class SqliteStore:
                 except Refusal as refusal:
                     outcomes.append(StoreError(refusal.code, refusal.detail))
             self._flush()
-            database.execute("COMMIT")
+            queries.execute("COMMIT")
         except BaseException:
             self._forget()
             raise
@@ -200,7 +202,7 @@ class SqliteStore:
             return
         with suppress(apsw.FullError):  # others filled it: deleting may fit all the same
             self._checkpoint(apsw.SQLITE_CHECKPOINT_TRUNCATE)
-        spare_pages: int = self._database.execute("PRAGMA freelist_count").get
+        spare_pages: int = self._queries.execute("PRAGMA freelist_count").get
         if any(map(growth_bytes, operations)) and self._space.lacks(
             operations, self._wal_pages * PAGE_BYTES, spare_pages * PAGE_BYTES
         ):
@@ -230,7 +232,7 @@ class SqliteStore:
         self._mailboxes.forget()
         self._rooms.forget()
         if self._database.in_transaction:
-            self._database.execute("ROLLBACK")
+            self._queries.execute("ROLLBACK")
 
     # --- the file ------------------------------------------------------------------------------
 
@@ -277,22 +279,23 @@ class SqliteStore:
             "secure_delete = ON",
             "temp_store = MEMORY",
         )
+        queries = Queries(database)
         # Before the first read, so that there never is a shared-memory file.
-        database.execute("PRAGMA locking_mode = EXCLUSIVE").fetchall()
-        schema: int = database.execute("PRAGMA user_version").get
+        queries.execute("PRAGMA locking_mode = EXCLUSIVE")
+        schema: int = queries.execute("PRAGMA user_version").get
         if schema > SCHEMA:
             raise StoreUnusable(
                 f"{self._path} was written by a newer saltline-server (schema {schema}; this one"
                 f" knows {SCHEMA}). Nothing was changed. Run that version."
             )
         for pragma in pragmas:
-            database.execute(f"PRAGMA {pragma}").fetchall()
+            queries.execute(f"PRAGMA {pragma}")
         database.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
         if schema == 0:
             with database:
-                database.execute(CREATE)
-                database.execute("INSERT INTO relay (relay_id) VALUES (?)", (relay_id,))
-        owner: bytes = database.execute("SELECT relay_id FROM relay").get
+                queries.execute(CREATE)
+                queries.execute("INSERT INTO relay (relay_id) VALUES (?)", (relay_id,))
+        owner: bytes = queries.execute("SELECT relay_id FROM relay").get
         if owner != relay_id:
             raise StoreUnusable(
                 f"{self._path} belongs to another log key: its accounts cannot be served with this"
@@ -330,7 +333,7 @@ class SqliteStore:
 
     def _read_totals(self, _work: ask.ReadTotals) -> Outcome:
         self._flush()
-        row = self._database.execute(
+        row = self._queries.execute(
             "SELECT (SELECT count(*) FROM account WHERE NOT closed),"
             " (SELECT count(*) FROM account WHERE closed), (SELECT count(*) FROM log),"
             " (SELECT count(*) FROM room), (SELECT coalesce(sum(last_number), 0) FROM room),"

@@ -1,9 +1,11 @@
 """The store on its own: groups, files, versions, crashes."""
 
+import gc
 import logging
 import random
 from unittest.mock import patch
 
+import apsw
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -322,3 +324,29 @@ def test_numbers_beyond_a_mailbox_do_not_reach_into_its_neighbour(store: SqliteS
     for box in store.run([mailbox(1), mailbox(2)]):
         assert isinstance(box, MailboxRead)
         assert [each.number for each in box.envelopes] == [1]
+
+
+def test_no_cursor_is_left_behind(store: SqliteStore) -> None:
+    """apsw keeps alive what it should free when two are open at once."""
+
+    def cursors() -> int:
+        return sum(isinstance(each, apsw.Cursor) for each in gc.get_objects())
+
+    work: list[Operation] = [
+        join(1),
+        post(1),
+        history(1),
+        ask.ReadMembers("#lobby", 1, 10),
+        ask.ReadRooms(10),
+        envelope("ada"),
+        mailbox(1),
+        ask.DeleteEnvelopes(1, (1,)),
+        ask.ReadEntries((("ada", 0), ("bob", 0)), 10, 10_000),
+        ask.BeginSession(1, 1, (), ()),
+        ask.FindDevice("ada", 1),
+    ]
+    store.run(work)
+    before = cursors()
+    for _ in range(20):
+        store.run(work[1:])
+    assert cursors() == before
