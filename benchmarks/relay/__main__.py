@@ -75,12 +75,14 @@ class Bench:
             if server.name not in names:
                 continue
             try:
-                self.versions[server.name] = server.version()
+                version = server.version()
             except Missing as missing:
                 self.left_out.append(str(missing))
                 print(missing, flush=True)
             else:
                 self._servers[server.name] = server
+                if version not in self.versions.values():
+                    self.versions[server.name] = version
 
     def run(self, work: Work, peer: str) -> None:
         """Once. What fails is said, and its row stays out."""
@@ -121,11 +123,11 @@ class Bench:
             begun = server.begin(folder, self.built, work.setup, port)
             plans = split(begun.plan, files_max() - _FILES_KEPT)
             paths = [plan.write(folder / f"plan-{at}") for at, plan in enumerate(plans)]
-            options = shared(work.options, len(plans))
+            times = ("--measure", seconds, "--drain", work.drain_s)
+            options = (*shared(work.options, len(plans)), *times)
             with serving(begun.command, port, folder) as running:
                 server.started(port, work.setup)
-                times = ("--measure", seconds, "--drain", work.drain_s)
-                return generate(self.built.program("lg"), paths, running, *options, *times)
+                return generate(self.built.program("lg"), paths, running, *options)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -150,6 +152,7 @@ def shared(options: tuple[object, ...], parts: int) -> tuple[object, ...]:
 
 
 def _brief(figures: Figures) -> str:
+    keys: tuple[str, ...]
     if "storm_s" in figures:
         keys = ("kib_each", "storm_cpu_ms_each", "storm_s", "storm_lost")
     else:

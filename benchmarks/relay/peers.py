@@ -157,7 +157,7 @@ class Redis(Foreign):
         options = f"""--port 0 --tls-port {port} --bind 127.0.0.1 --tls-auth-clients no
             --tls-cert-file {built.certificate_file} --tls-key-file {built.key_file}
             --tls-ca-cert-file {built.certificate_file} --dir {folder}
-            --maxclients {_CONNECTIONS_MAX}""".split()
+            --maxclients {_CONNECTIONS_MAX} --protected-mode no""".split()
         options += ["--save", "", "--client-output-buffer-limit", "pubsub 0 0 0"]
         return options + (["--appendonly", "yes", "--appendfsync", "always"] if keeps else [])
 

@@ -1,12 +1,14 @@
 """The table that is printed and kept."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from statistics import median
 from typing import Any, Final
 
 from benchmarks.relay.setups import Idle, Offline, Pairs
 from benchmarks.relay.table import Table
 from benchmarks.relay.targets import TARGETS
-from benchmarks.relay.works import BLAST, US, WORKS, Work
+from benchmarks.relay.works import BLAST, RAW, US, WORKS, Work
 
 Cells = list[str]
 _NONE: Final = "–"
@@ -40,21 +42,21 @@ def _arrived(table: Table, work: Work, peer: str) -> str:
 
 
 def _load_row(table: Table, work: Work, peer: str) -> Cells:
-    def median(key: str) -> float | None:
+    def figure(key: str) -> float | None:
         return table.median(work.name, peer, key)
 
-    per_s, cpu_us = median("per_s"), median("cpu_us")
+    per_s, cpu_us = figure("per_s"), figure("cpu_us")
     ours = table.ratio(work.name, "per_s", US, peer)
     cells = [
         peer,
         _number(per_s),
         _number(ours, 2) if peer != US else "",
         _number(cpu_us, 2),
-        _share(median("server_share")),
-        _share(median("generator_share")),
-        _number(median("bytes_each")),
-        _number(median("p50_us"), 2, 1e-3),
-        _number(median("p99_us"), 2, 1e-3),
+        _share(figure("server_share")),
+        _share(figure("generator_share")),
+        _number(figure("bytes_each")),
+        _number(figure("p50_us"), 2, 1e-3),
+        _number(figure("p99_us"), 2, 1e-3),
         _arrived(table, work, peer),
     ]
     if _shows_bytes(work):
@@ -99,19 +101,19 @@ def _idle(table: Table, work: Work) -> Iterator[str]:
     rows = []
     for peer in table.peers(work.name):
 
-        def median(key: str, peer: str = peer) -> float | None:
+        def figure(key: str, peer: str = peer) -> float | None:
             return table.median(work.name, peer, key)
 
-        seconds = median("storm_s")
+        seconds = figure("storm_s")
         count = work.setup.clients if isinstance(work.setup, Idle) else 0
         rows.append(
             [
                 peer,
-                _number(median("kib_each"), 1),
-                _number(median("storm_cpu_ms_each"), 3),
+                _number(figure("kib_each"), 1),
+                _number(figure("storm_cpu_ms_each"), 3),
                 _number(count / seconds if seconds else None),
-                _share(median("storm_own_share")),
-                _number(median("storm_lost")),
+                _share(figure("storm_own_share")),
+                _number(figure("storm_lost")),
             ]
         )
     yield from _lines(head, rows)
@@ -133,19 +135,49 @@ def _targets(table: Table) -> Iterator[str]:
     yield from _lines(("work", "figure", "wanted", "found", ""), rows)
 
 
+def _generator(table: Table, work: str) -> Iterator[str]:
+    """Whether the generator could have taken more than the relay gave."""
+    taken, share = (table.median(work, RAW, key) for key in ("per_s", "generator_share"))
+    ours = table.median(work, US, "generator_share")
+    if taken is not None:
+        yield ""
+        yield (
+            f"The generator took {_number(taken)} a second from the raw relay, with"
+            f" {_share(share)} % of its core; with {_share(ours)} % where saltline was measured."
+        )
+
+
+def _others(table: Table) -> str:
+    """Shares of a core, of which the greatest say how far the figures can be trusted."""
+    shares = [row.figures["others_share"] for row in table.rows if "others_share" in row.figures]
+    if not shares:
+        return ""
+    return (
+        f" Everything else on the machine took {_share(median(shares))} % of a core"
+        f" (median), {_share(max(shares))} % at most."
+    )
+
+
+def _about(table: Table, about: dict[str, Any]) -> Iterator[str]:
+    counts = Counter((row.work, row.peer) for row in table.rows)
+    runs = max(counts.values(), default=0)
+    yield "# The relay beside its peers, as last measured"
+    yield ""
+    yield f"Medians of {runs} runs, in turns, {about['date']}. {about['machine']}.{_others(table)}"
+    yield ""
+    yield from (f"- {name}: {version}" for name, version in about["versions"].items())
+    yield from (f"- left out: {sentence}" for sentence in about["left_out"])
+    raised = ", ".join(f"`{name} = {value}`" for name, value in about["raised"].items())
+    yield ""
+    yield f"Raised in the relay's configuration, and nothing else: {raised}."
+
+
 def report(table: Table, about: dict[str, Any]) -> str:
     """The whole of it, as Markdown. `about` is the machine, the versions and the settings."""
-    runs = max((len(table.values(w, p, "per_s")) for w in table.works() for p in table.peers(w)),
-               default=0)  # fmt: skip
-    lines = ["# The relay beside its peers, as last measured", ""]
-    lines += [f"Medians of {runs} runs, in turns, {about['date']}. {about['machine']}.", ""]
-    lines += [f"- {name}: {version}" for name, version in about["versions"].items()]
-    lines += [f"- left out: {sentence}" for sentence in about["left_out"]]
-    raised = ", ".join(f"`{name} = {value}`" for name, value in about["raised"].items())
-    lines += ["", f"Raised in the relay's configuration, and nothing else: {raised}.", ""]
-    lines += ["## Targets", "", *_targets(table)]
+    lines = [*_about(table, about), "", "## Targets", "", *_targets(table)]
     for work in WORKS:
         if work.name in table.works():
             lines += ["", f"## {work.name}: {work.title}", ""]
             lines += _idle(table, work) if isinstance(work.setup, Idle) else _load(table, work)
+            lines += _generator(table, work.name)
     return "\n".join(lines) + "\n"

@@ -20,7 +20,7 @@
 #include <sys/resource.h>
 
 #include "connection.h"
-#include "common/histogram.h"
+#include "measure.h"
 #include "wire.h"
 
 #define STALL_NS (5 * SECOND_NS)
@@ -36,7 +36,6 @@ static struct {
 
 static connection **senders;
 static u32 sender_count, receiver_count, next_sender;
-static u64 lost;
 
 /* --- logging in ------------------------------------------------------------------------------ */
 
@@ -115,8 +114,10 @@ static connection *next_free_sender(void) {
 
 static u64 group_done(void) { return total.at_receivers / (receiver_count ? receiver_count : 1); }
 
+static int counts_acks(void) { return !strcmp(options.flow, "ack"); }
+
 static u64 done_of(const connection *c) {
-    if (!strcmp(options.flow, "ack")) return c->acknowledged;
+    if (counts_acks()) return c->acknowledged;
     u64 received = plan.connections[c->peer].received;
     return received < c->acknowledged ? received : c->acknowledged;
 }
@@ -190,45 +191,6 @@ static int send_due(u64 began, u64 now) {
 
 /* --- measuring ------------------------------------------------------------------------------- */
 
-typedef struct {
-    u64 at, lost;
-    double server_s, own_s, machine_s, idle_s;
-    totals counted;
-    u64 rss_kib;
-} snapshot;
-
-static double idle_s; /* spent looking in vain, where nothing may be slept through */
-
-static snapshot look(void) {
-    return (snapshot){now_ns(), lost, watched_cpu_s(), own_cpu_s(), machine_busy_s(), idle_s,
-                      total, watched_rss_kib()};
-}
-
-static void print_load(const snapshot *a, const snapshot *b) {
-    double seconds = (double)(b->at - a->at) / SECOND_NS;
-    double server = b->server_s - a->server_s, own = b->own_s - a->own_s;
-    u64 delivered = b->counted.delivered - a->counted.delivered;
-    u64 acknowledged = b->counted.acknowledged - a->counted.acknowledged;
-    u64 sent = b->counted.sent - a->counted.sent;
-    u64 units = strcmp(options.flow, "ack") ? delivered : acknowledged;
-    double busy = own - (b->idle_s - a->idle_s);
-    double others = b->machine_s - a->machine_s - own - server;
-    printf(",\"seconds\":%.3f,\"sent\":%lu,\"delivered\":%lu,\"acknowledged\":%lu", seconds, sent,
-           delivered, acknowledged);
-    printf(",\"per_s\":%.1f,\"server_cpu_s\":%.3f,\"server_share\":%.4f,\"cpu_us\":%.4f",
-           (double)units / seconds, server, server / seconds,
-           units ? server * 1e6 / (double)units : -1);
-    printf(",\"generator_share\":%.4f,\"others_share\":%.4f,\"bytes_each\":%.1f,\"lost\":%lu",
-           busy / seconds, others / seconds,
-           units ? (double)(b->counted.bytes_in - a->counted.bytes_in) / (double)units : 0,
-           b->lost - a->lost);
-    if (latency_count())
-        printf(",\"p50_us\":%.1f,\"p99_us\":%.1f,\"p999_us\":%.1f,\"max_us\":%.1f",
-               latency_quantile(.5) / 1e3, latency_quantile(.99) / 1e3,
-               latency_quantile(.999) / 1e3, (double)latency_max() / 1e3);
-    printf(",\"rss_begin_kib\":%lu,\"rss_end_kib\":%lu", a->rss_kib, b->rss_kib);
-}
-
 /* Until everything that was sent has arrived everywhere, or for `drain_s` seconds. */
 static void drain(void) {
     u64 end = now_ns() + (u64)(options.drain_s * SECOND_NS);
@@ -244,6 +206,7 @@ static void drain(void) {
 
 static void run_load(void) {
     snapshot before = {0};
+    if (!options.rate) latency_every = 16;
     u64 began = now_ns(), from = began + (u64)(options.warm_s * SECOND_NS);
     u64 until = from + (u64)(options.measure_s * SECOND_NS);
     for (;;) {
@@ -265,7 +228,7 @@ static void run_load(void) {
     }
     snapshot after = look();
     is_measuring = 0;
-    print_load(&before, &after);
+    print_load(&before, &after, counts_acks());
     drain();
 }
 
@@ -278,7 +241,7 @@ static void run_drain(void) {
         handle_events(10);
     }
     snapshot after = look();
-    print_load(&before, &after);
+    print_load(&before, &after, counts_acks());
 }
 
 static void run_storm(void) {

@@ -13,6 +13,7 @@ typedef struct {
 
 extern totals total;
 extern int is_measuring;
+extern u64 latency_every; /* of so many deliveries to a connection, one is looked at closely */
 
 /* Take `size` bytes that came at `at_ns`; appends to `c->out` what acknowledges them. */
 void take_bytes(connection *c, const u8 *bytes, u32 size, u64 at_ns);
