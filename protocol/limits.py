@@ -78,7 +78,7 @@ RECONNECT_MAX_S: Final = 60.0
 
 # --- The relay's defaults for strangers and users ----------------------------------------------
 
-UNAUTHENTICATED_PER_ADDRESS: Final = 16
+UNAUTHENTICATED_PER_ADDRESS: Final = 64
 CONNECTIONS_MAX: Final = 16_000
 REGISTRATIONS_PER_MINUTE_AND_ADDRESS: Final = 20
 # A burst covers an outbox that leaves after a day offline; the rate is far above a person's.
