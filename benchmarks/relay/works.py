@@ -6,7 +6,7 @@ from typing import Final
 from benchmarks.relay.setups import ENVELOPE_BYTES, Idle, Offline, Pairs, Room, Setup, Waiting
 
 US: Final = "saltline"
-FULL: Final = "saltline, full"
+FULL: Final = "saltline (full)"
 COMMIT: Final = "one commit"
 BLAST: Final = "only writing"
 RAW: Final = "raw relay in C"
