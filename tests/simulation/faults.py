@@ -3,7 +3,11 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
+from saltline.protocol.frames import encode_frame
+from saltline.protocol.messages import PROTOCOL_VERSION, encode_message
+from saltline.protocol.to_relay import Hello, Login
 from tests.simulation.client_machine import ClientMachine
+from tests.simulation.wiretap import INTRUDER
 
 if TYPE_CHECKING:
     from tests.simulation.simulation import Simulation
@@ -46,6 +50,7 @@ class Faults:
             (self.fill_a_clients_disk, 3),
             (self.sleep_for_days, 6),
             (self.slow_down, 4),
+            (self.intrude, 5),
         )
 
     # --- the network -----------------------------------------------------------------------------
@@ -141,6 +146,20 @@ class Faults:
         self._simulation.agenda.later(
             self._random.choice((500, 10_000)), "the relay has room", make_room
         )
+
+    def intrude(self) -> None:
+        """Somebody says that they are one of us, and signs with a key of their own."""
+        simulation = self._simulation
+        relay, now_ms = simulation.relay, simulation.agenda.now_ms
+        if relay.is_up:
+            wire = simulation.network.connect(INTRUDER)
+            relay.open(wire, now_ms)
+            name, signature = self._random.choice(simulation.names), self._random.randbytes(64)
+            for message in (
+                Hello((PROTOCOL_VERSION,), (), "saltline"),
+                Login(name, 1, signature, (), ()),
+            ):
+                relay.hears(wire, encode_frame(encode_message(message)), now_ms)
 
     # --- time ------------------------------------------------------------------------------------
 

@@ -88,7 +88,8 @@ class Laboratory(logging.Handler):
         public, secret = self._secrets.get(ciphertext, (b"", b""))
         if public and public == self._public(kem, seed):
             return secret
-        return _DECAPSULATE(kem, seed, ciphertext)
+        real: bytes = _DECAPSULATE(kem, seed, ciphertext)
+        return real
 
     def _box(self, message: bytes, nonce: bytes, key: bytes) -> bytes:
         pair = hashlib.sha256(key).digest() + nonce

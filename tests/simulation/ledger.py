@@ -237,6 +237,22 @@ class Ledger:
                 wrong.append(f"{said.author} is not told of {said.text[:40]}: {said.delivery!r}")
         return wrong
 
+    def missing_in_rooms(self, name: str, held: dict[str, int]) -> list[str]:
+        """What a member of these rooms, held up to these numbers, was not shown of them."""
+        diary = self.diaries.get(name, Diary())
+        wrong = []
+        for room, last in held.items():
+            shown = {line.number for line in diary.rows.values() if line.conversation == room}
+            shown.discard(0)
+            known = {number for of, number in self.entries if of == room}
+            if max(known, default=0) > last:
+                wrong.append(f"{name} holds {room} up to {last}, of {max(known)}")
+            if (name, room) not in self.left and shown:
+                gap = {number for number in known if number > min(shown)} - shown
+                if gap:
+                    wrong.append(f"{name} was not shown {sorted(gap)[:5]} of {room}")
+        return wrong
+
 
 def _lines(client: ClientMachine, after: int) -> list[Line]:
     assert client.vault is not None

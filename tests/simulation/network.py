@@ -9,6 +9,7 @@ import random as randomness
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise
 from typing import Protocol
 
@@ -197,7 +198,7 @@ class Network:
                 self._ends.client_hears(wire, data[: self._random.randrange(len(data)) + 1])
             delay_ms = self._random.choice((1, 200, 20_000))
             self._agenda.later(
-                delay_ms, f"reset {wire.number}", lambda wire=wire: self._ends.client_lost(wire)
+                delay_ms, f"reset {wire.number}", partial(self._ends.client_lost, wire)
             )
 
     def heal(self, client: str) -> None:
@@ -208,4 +209,4 @@ class Network:
                 stalled, stream.stalled = stream.stalled, 0
                 for _ in range(stalled):
                     label = f"late {wire.number}"
-                    self._agenda.later(1, label, lambda w=wire, s=stream: self._arrive(w, s))
+                    self._agenda.later(1, label, partial(self._arrive, wire, stream))

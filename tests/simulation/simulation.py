@@ -47,6 +47,7 @@ class Outcome:
     cuts: int
     commits: int
     boxes: int
+    audits: int
     days: int
     trace: str
 
@@ -135,6 +136,7 @@ class Simulation:
             self.network.cuts,
             self.relay.commits,
             self.laboratory.boxes,
+            self.auditor.count,
             days,
             self.agenda.trace,
         )
@@ -329,8 +331,8 @@ class Simulation:
         self.relay.hears(wire, data, self.agenda.now_ms)
 
     def client_hears(self, wire: Wire, data: bytes) -> None:
-        client = self.clients[wire.client]
-        if client.wire is wire and client.is_up:
+        client = self.clients.get(wire.client)
+        if client is not None and client.wire is wire and client.is_up:
             client.hears(wire, data, self.agenda.now_ms)
             if client.wire is None:
                 self.after_turn(client)
@@ -339,8 +341,8 @@ class Simulation:
         self.relay.lost(wire, self.agenda.now_ms)
 
     def client_lost(self, wire: Wire) -> None:
-        client = self.clients[wire.client]
-        if client.wire is wire and client.is_up:
+        client = self.clients.get(wire.client)
+        if client is not None and client.wire is wire and client.is_up:
             client.lost(wire, self.agenda.now_ms)
             self.after_turn(client)
 
@@ -364,10 +366,18 @@ class Simulation:
         quiet = all(
             client.core is not None and client.core.idle() for client in self.clients.values()
         )
-        return quiet and self.relay.is_up and not self.relay.waiting and not self._unsettled()
+        is_idle = self.relay.core is not None and self.relay.core.idle
+        return quiet and is_idle and not self._unsettled()
 
     def _unsettled(self) -> list[str]:
-        return self.ledger.missing()
+        missing = self.ledger.missing()
+        for client in self.clients.values():
+            assert client.vault is not None
+            rows = client.vault.rows(
+                "SELECT room, last FROM rooms JOIN conversations ON name = room WHERE joined"
+            )
+            missing += self.ledger.missing_in_rooms(client.name, dict(rows))
+        return missing
 
     def _require_settled(self) -> None:
         missing = self._unsettled()

@@ -1,4 +1,4 @@
-"""A relay and its people, registered once a process: every run begins with copies of their disks."""
+"""A relay and its people, registered once a process: every run begins with copies of it all."""
 
 import random as randomness
 from dataclasses import dataclass
@@ -9,12 +9,12 @@ from saltline.client.commands import Command, Transmit
 from saltline.client.core import ClientCore
 from saltline.client.vault.database import AccountRow, Vault
 from saltline.crypto.keylog import LogKey
+from saltline.crypto.signatures import certificate_payload
 from saltline.protocol.frames import FrameDecoder
 from saltline.server import effects
 from saltline.server.core import RelayCore
 from saltline.server.settings import CertificateStatement, Settings
 from saltline.server.store.sqlite import SqliteStore
-from saltline.crypto.signatures import certificate_payload
 from tests.simulation.client_machine import KEY, VAULT
 from tests.simulation.laboratory import Laboratory
 from tests.simulation.relay_machine import DATABASE, SPKI

@@ -22,6 +22,7 @@ from tests.simulation.laboratory import require
 from tests.simulation.network import Wire
 
 CANARY = b"canary"
+INTRUDER = "intruder"
 
 
 @dataclass
@@ -48,7 +49,7 @@ class Wiretap:
         self.taken: dict[bytes, str] = {}  # H(envelope) that the relay took -> for whom
         self.handed: set[bytes] = set()  # those that their recipient acknowledged
         self.numbers: dict[tuple[str, int], bytes] = {}  # (mailbox's owner, number) -> H(envelope)
-        self.posts: dict[tuple[str, int], bytes] = {}  # (room, number) -> the signed statement
+        self.posts: set[tuple[str, int]] = set()  # (room, number) that the relay acknowledged
         self.submitted = 0
 
     def of(self, wire: Wire) -> Tapped:
@@ -107,10 +108,10 @@ class Wiretap:
         elif isinstance(message, Deliver):
             self._pushed(wire, tap, message)
         elif isinstance(message, Posted):
-            request = self._asked(tap, message.id)
-            assert isinstance(request, Post)
-            self.posts.setdefault((message.room, message.number), request.signed)
+            self._asked(tap, message.id)
+            self.posts.add((message.room, message.number))
         elif isinstance(message, Welcome):
+            require(wire.client != INTRUDER, "nobody logs in without the key")
             assert tap.greeting is not None
             self.accounts.add(tap.greeting.username)
         elif isinstance(message, Error):

@@ -1,0 +1,45 @@
+"""The checker is checked: every planted bug, and the seed that notices it."""
+
+from collections.abc import Iterable
+from typing import Final
+
+from tests.simulation.bugs_of_the_client import CLIENT_BUGS
+from tests.simulation.bugs_of_the_relay import RELAY_BUGS
+from tests.simulation.laboratory import Broken
+from tests.simulation.planting import Bug
+from tests.simulation.simulation import Simulation
+
+BUGS: Final = (*RELAY_BUGS, *CLIENT_BUGS)
+
+# Where 0 does not notice. They may move with the product: then any of the first 40 will do.
+KNOWN_SEEDS: Final = {
+    "commits_every_second_group": 2,
+    "says_submitted_for_a_full_mailbox": 14,
+    "takes_a_full_disk_for_done": 14,
+    "deletes_before_the_acknowledgement": 1,
+    "delivers_out_of_order": 2,
+    "forgets_to_push_after_a_reconnect": 1,
+    "pushes_one_more_than_the_window": 9,
+    "stalls_when_the_window_was_full": 4,
+    "lets_anybody_log_in": 2,
+    "takes_a_post_twice": 12,
+    "broadcasts_before_the_commit": 8,
+    "hands_a_prekey_out_twice": 1,
+    "vault_without_fsync": 2,
+    "loses_its_outbox_at_every_start": 1,
+    "commits_the_ratchet_a_turn_too_late": 3,
+    "owes_no_receipt_after_a_crash": 1,
+    "reuses_a_nonce": 13,
+    "deletes_private_halves_when_published": 4,
+}
+
+
+def seed_that_notices(bug: Bug, seeds: Iterable[int]) -> tuple[int | None, str]:
+    """The first seed whose run is broken by the bug, and what it says."""
+    for seed in seeds:
+        try:
+            with bug.planted():
+                Simulation(seed).run()
+        except Broken as broken:
+            return seed, str(broken)
+    return None, ""
