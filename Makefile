@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: .venv test check torture fuzz bench demo chat clean
+.PHONY: .venv test check torture fuzz bench simulate demo chat clean
 
 .venv: $(INSTALLED)
 
@@ -45,6 +45,10 @@ bench: $(INSTALLED)
 	@$(BIN)/python -m benchmarks.relay --works '$(WORKS)' --peers '$(PEERS)' --runs $(or $(RUNS),3)
 
 # 10,000 towns in which everything goes wrong: about half an hour. ARGS='--seed 7' for one of them.
+simulate: $(INSTALLED)
+	@$(BIN)/python -m tests.simulation $(ARGS)
+
+# 10,000 towns in which everything goes wrong: most of an hour. ARGS='--seed 7' for one of them.
 simulate: $(INSTALLED)
 	@$(BIN)/python -m tests.simulation $(ARGS)
 
