@@ -145,13 +145,19 @@ class Person:
         self._tickets = 0
         self._starts = 0
         folder.mkdir(parents=True, exist_ok=True)
-        self.vault = Vault.create(folder / "vault.db", bytes(32))
+        self.vault = self._create_vault()
         with self.vault.transaction():
             self.vault.save_account(AccountRow(name, "relay.example", 7443, SPKI))
         self._begin()
         ticket = self._ticket()
         self.perform(self.core.begin_registration(name, invite, ticket, self.now))
         self.registration = ticket
+
+    def _create_vault(self) -> Vault:
+        return Vault.create(self.folder / "vault.db", bytes(32))
+
+    def _open_vault(self) -> Vault:
+        return Vault.open(self.folder / "vault.db", bytes(32))
 
     def _begin(self) -> None:
         self._starts += 1
@@ -185,8 +191,8 @@ class Person:
         if self.link is not None:
             self.link.cut()
             self.link = None
-        self.vault.db.close()
-        self.vault = Vault.open(self.folder / "vault.db", bytes(32))
+        self.vault.db.close(True)
+        self.vault = self._open_vault()
         self._begin()
 
     def perform(self, commands: list[Command]) -> None:
