@@ -14,6 +14,7 @@ from saltline.client.certificates import format_pin, read_target
 from saltline.client.failures import Closed, no_account
 from saltline.client.messenger import Client, target_of
 from saltline.client.model import (
+    ConnectionChanged,
     ConnectionState,
     ContactInfo,
     Delivery,
@@ -47,6 +48,7 @@ class Service:
         self._news = threading.Condition()
         self._event_count = 0
         self._codes: OrderedDict[int, ExitCode] = OrderedDict()
+        self._trouble = ""  # why the last connection ended, or did not come about
         self._taker: object | None = None
         self._leaving = False
         self._unsubscribe = client.subscribe(self._note)
@@ -112,6 +114,8 @@ class Service:
                     self._codes[event.row] = event.code
                 while len(self._codes) > _CODES_KEPT:
                     self._codes.popitem(last=False)
+            elif isinstance(event, ConnectionChanged) and event.detail:
+                self._trouble = event.detail
             self._event_count += 1
             self._news.notify_all()
 
@@ -135,13 +139,12 @@ class Service:
     def _answer(self, future: "Future[Result]", timeout_s: float, what: str) -> Result:
         with suppress(FutureTimeout):
             return future.result(timeout_s)
-        raise Refused(
-            f"{what}: the relay did not answer within {round(timeout_s, 1):g} s.",
-            ExitCode.TIMED_OUT,
-        )
+        silent = f"the relay did not answer within {round(timeout_s, 1):g} s"
+        raise Refused(f"{what}: {_ended(self._trouble or silent)}", ExitCode.TIMED_OUT)
 
     def _online(self, deadline: float, what: str) -> None:
         """Wait until logged in. Raises Refused (UNREACHABLE)."""
+        self._trouble = ""
         self._connect()
 
         def look() -> bool | None:
@@ -150,7 +153,7 @@ class Service:
             return True if online else None
 
         if self._until(look, deadline) is None:
-            detail = self._client.status().detail
+            detail = self._client.status().detail or self._trouble
             raise Refused(
                 f"{what}: {_ended(detail or 'the relay does not answer')}", ExitCode.UNREACHABLE
             )

@@ -2,16 +2,20 @@
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import ExitStack
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from saltline.client.control import ControlClient, OwnerGone
-from saltline.client.model import Refused
+from saltline.client.messenger import Client
+from saltline.client.model import ConnectionChanged, ConnectionState, Event, Refused, Status
 from saltline.client.profile import Profile
-from saltline.client.requests import AnyRequest, History, Reply, Send
+from saltline.client.requests import AnyRequest, CatchUp, History, Reply, Send
+from saltline.client.service import Service
 from tests.client.programs import House, Process, Shell, owner_serves, wait_until
 
 
@@ -188,3 +192,29 @@ def test_a_command_waits_for_an_owner_that_does_not_serve_and_then_gives_up(
 
     assert refused.code == 7
     assert f"is in use by another saltline (process {os.getpid()})" in refused.err
+
+
+class FullDisk:
+    """A client that logs in, and whose vault then refuses what comes."""
+
+    def subscribe(self, callback: Callable[[Event], None]) -> Callable[[], None]:
+        self._tell = callback
+        return lambda: None
+
+    def start(self) -> None:
+        pass
+
+    def status(self) -> Status:
+        return Status("ann", "", "", "", "", ConnectionState.ONLINE, "", None, 0, 0)
+
+    def when_idle(self) -> "Future[None]":
+        self._tell(ConnectionChanged(ConnectionState.OFFLINE, "The disk is full."))
+        self._tell(ConnectionChanged(ConnectionState.CONNECTING))
+        return Future()
+
+
+def test_a_disk_that_is_full_is_not_blamed_on_the_relay() -> None:
+    service = Service(cast(Client, FullDisk()))
+
+    with pytest.raises(Refused, match=r"^Not everything was exchanged: The disk is full\.$"):
+        list(service.perform(CatchUp(0.0), "recv"))
