@@ -122,7 +122,7 @@ class Vault:
         self.run("BEGIN IMMEDIATE")
         try:
             yield
-            self.run("COMMIT")
+            self._commit()
         except BaseException as error:
             if self.db.in_transaction:
                 with suppress(VaultFailed):  # tried again at the next beginning
@@ -130,6 +130,18 @@ class Vault:
             if isinstance(error, apsw.Error):
                 raise _failed(error) from None
             raise
+
+    def _commit(self) -> None:
+        """After a sync that failed nobody knows what the disk has; the next start finds out."""
+        try:
+            self.db.execute("COMMIT")
+        except apsw.IOError as error:
+            raise VaultFailed(
+                f"The vault's disk failed ({type(error).__name__}) while this was saved: it may or"
+                " may not be there. Look before you do it again."
+            ) from None
+        except apsw.Error as error:
+            raise _failed(error) from None
 
     # Whatever SQLite refuses is a VaultFailed, also outside a transaction.
 

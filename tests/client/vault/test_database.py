@@ -1,5 +1,6 @@
 """The vault: encrypted as a whole, all or nothing, and clear about what it refuses."""
 
+import random
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from saltline.client.vault.database import (
     VaultFailed,
     WrongKey,
 )
+from tests.volatile_disk import VolatileDisk
 
 KEY = bytes(range(32))
 CANARY = "the quick brown canary"
@@ -133,3 +135,22 @@ def test_a_repr_shows_no_key(vault: Vault) -> None:
 
 def test_files_are_private(vault: Vault, tmp_path: Path) -> None:
     assert (tmp_path / "vault.db").stat().st_mode & 0o077 == 0
+
+
+def test_what_a_failed_sync_leaves_is_not_said_to_be_gone() -> None:
+    """The kernel may still write it: then it is there at the next start."""
+    disk = VolatileDisk()
+    vault = Vault.create(disk.path("vault.db"), KEY, vfs=disk.cipher_vfs)
+    with vault.transaction():
+        vault.set_meta("kept", 1)
+    disk.fail_next_sync(random.Random(2))
+
+    with pytest.raises(VaultFailed, match="may or may not be there"), vault.transaction():
+        vault.set_meta("kept", 2)
+
+    assert vault.meta("kept") == 1
+    disk.kill()
+    vault.db.close(True)
+    vault = Vault.open(disk.path("vault.db"), KEY, vfs=disk.cipher_vfs)
+    assert vault.meta("kept") == 2
+    vault.close()
