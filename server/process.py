@@ -23,6 +23,8 @@ EXIT_INTERNAL: Final = 2
 # macOS calls its limit infinite and refuses more than this (OPEN_MAX).
 _OPEN_FILES_FALLBACK: Final = 10_240
 
+_MEANT: Final = {signal.SIGTERM: "stop", signal.SIGINT: "stop", signal.SIGHUP: "reload"}
+
 
 class _OneLine(logging.Formatter):
     """Timestamp, level and one sanitised line: no traceback, no foreign control characters."""
@@ -71,7 +73,8 @@ def serve(load: Callable[[], Config]) -> int:
     commands: SimpleQueue[str] = SimpleQueue()  # its `put` may interrupt its own `get`
     relay = Relay(config, on_failure=lambda: commands.put("failed"))
     with _signals(commands), _last_net(relay):
-        relay.start()
+        with _signals_for_this_thread_alone():
+            relay.start()
         try:
             _announce(relay)
             while commands.get() == "reload":
@@ -90,16 +93,28 @@ def serve(load: Callable[[], Config]) -> int:
 @contextmanager
 def _signals(commands: SimpleQueue[str]) -> Iterator[None]:
     """Signals become commands."""
-    meant = {signal.SIGTERM: "stop", signal.SIGINT: "stop", signal.SIGHUP: "reload"}
     before = {
         number: signal.signal(number, lambda *_, command=command: commands.put(command))
-        for number, command in meant.items()
+        for number, command in _MEANT.items()
     }
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def _signals_for_this_thread_alone() -> Iterator[None]:
+    """Threads begun in this block block the signals: the system may give them to any that does not.
+
+    Python runs handlers in the main thread, and nothing would wake that from its wait.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _MEANT)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager

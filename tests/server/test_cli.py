@@ -107,6 +107,14 @@ def test_run_prints_what_a_user_needs_and_sigterm_ends_it(start: Start) -> None:
             limits = Path(f"/proc/{relay.process.pid}/limits").read_text()
             assert re.search(r"Max core file size +0 +0 ", limits)
             assert re.search(r"Max open files +([0-9]+) +\1 ", limits)
+            threads = Path(f"/proc/{relay.process.pid}/task").glob("*/status")
+            blocked = [re.search(r"SigBlk:\s+([0-9a-f]+)", each.read_text()) for each in threads]
+            masks = sorted(int(each[1], 16) for each in blocked if each)
+            meant = sum(
+                1 << number - 1 for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+            )
+            assert [mask & meant for mask in masks] == [0] + [meant] * (len(masks) - 1)
+            assert len(masks) > 4
         relay.send(signal.SIGTERM)
         assert ada.expect(Error).code == "stopping"
         assert ada.is_closed_by_relay()
