@@ -19,6 +19,9 @@ WRITE: Final = selectors.EVENT_WRITE
 RECORD_BYTES: Final = 16 * 1024
 # What one call gives to OpenSSL, unless a single frame is larger.
 WRITE_BYTES: Final = 4 * RECORD_BYTES
+# Linux sends what is written while a socket is corked in as few packets as it can. OpenSSL writes
+# every record by itself; together four of them cost a fifth less.
+_CORK: Final[int | None] = getattr(socket, "TCP_CORK", None)
 # Turns are shared: no connection reads or writes more often than this in one.
 READS_PER_TURN: Final = 64
 WRITES_PER_TURN: Final = 16
@@ -155,6 +158,18 @@ class Connection:
         Raises PeerGone.
         """
         self.write_wants_read = self.write_wants_write = False
+        if _CORK is None or self.queued_bytes <= RECORD_BYTES:
+            return self._write()
+        try:
+            self.sock.setsockopt(socket.IPPROTO_TCP, _CORK, 1)
+            try:
+                return self._write()
+            finally:
+                self.sock.setsockopt(socket.IPPROTO_TCP, _CORK, 0)
+        except OSError:
+            raise PeerGone from None
+
+    def _write(self) -> int:
         for writes in range(WRITES_PER_TURN):
             if self._unsent is None:
                 if not self.output:

@@ -1,5 +1,6 @@
 """What a connection does with each answer that TLS may give, on a socket that gives them all."""
 
+import socket
 import ssl
 from typing import cast
 
@@ -17,6 +18,7 @@ from saltline.protocol.to_relay import (
 )
 from saltline.server.connection import (
     READ,
+    RECORD_BYTES,
     UNREAD_MAX_BYTES,
     WRITE,
     WRITE_BYTES,
@@ -32,6 +34,11 @@ class Tls:
         self.answers = list(answers)
         self.offered: list[bytes] = []
         self.sent = b""
+        self.corks: list[int] = []
+
+    def setsockopt(self, level: int, option: int, value: int) -> None:
+        assert level == socket.IPPROTO_TCP
+        self.corks.append(value)
 
     def send(self, data: bytes) -> int:
         self.offered.append(bytes(data))
@@ -64,6 +71,17 @@ def test_all_that_waits_leaves_in_one_write() -> None:
     assert connection.write() == 1
     assert tls.offered == [b"onetwothree"]
     assert connection.queued_bytes == 0 and not connection.is_blocked
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_CORK"), reason="only Linux corks sockets")
+def test_records_that_leave_together_are_corked_together() -> None:
+    tls = Tls()
+    connection_on(tls, bytes(RECORD_BYTES)).write()
+    assert tls.corks == []
+    connection_on(tls, bytes(WRITE_BYTES)).write()
+    assert tls.corks == [1, 0]
+    with pytest.raises(PeerGone):
+        connection_on(Tls(BrokenPipeError()), bytes(WRITE_BYTES)).write()
 
 
 def test_of_a_part_the_rest_is_sent_before_anything_else() -> None:
