@@ -58,6 +58,7 @@ _EXIT_CODES: Final = {
     ErrorCode.RATE_LIMITED: ExitCode.LIMITED,
     ErrorCode.MAILBOX_FULL: ExitCode.LIMITED,
     ErrorCode.TOO_MANY_ROOMS: ExitCode.LIMITED,
+    ErrorCode.ROOM_FULL: ExitCode.LIMITED,
     ErrorCode.TOO_MANY_CONNECTIONS: ExitCode.LIMITED,
     ErrorCode.STORAGE_FAILED: ExitCode.LIMITED,
     ErrorCode.UNKNOWN_USER: ExitCode.UNKNOWN_NAME,

@@ -27,6 +27,7 @@ _FINAL = frozenset(
         ErrorCode.BAD_MESSAGE,
         ErrorCode.BAD_NAME,
         ErrorCode.TOO_MANY_ROOMS,
+        ErrorCode.ROOM_FULL,
     }
 )
 

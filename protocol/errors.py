@@ -40,6 +40,7 @@ class ErrorCode(StrEnum):
     UNKNOWN_ROOM = "unknown_room"
     NOT_A_MEMBER = "not_a_member"
     TOO_MANY_ROOMS = "too_many_rooms"
+    ROOM_FULL = "room_full"
     BAD_STATEMENT = "bad_statement"
     STORAGE_FAILED = "storage_failed"
     STOPPING = "stopping"
@@ -72,6 +73,7 @@ FAULT: Final = {
     ErrorCode.UNKNOWN_ROOM: Fault.NOBODY,
     ErrorCode.NOT_A_MEMBER: Fault.CLIENT,
     ErrorCode.TOO_MANY_ROOMS: Fault.NOBODY,
+    ErrorCode.ROOM_FULL: Fault.NOBODY,
     ErrorCode.BAD_STATEMENT: Fault.CLIENT,
     ErrorCode.STORAGE_FAILED: Fault.RELAY,
     ErrorCode.STOPPING: Fault.NOBODY,

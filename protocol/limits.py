@@ -65,6 +65,8 @@ DELIVERY_WINDOW_ENVELOPES: Final = 256
 DELIVERY_WINDOW_BYTES: Final = 1024 * 1024
 ROOM_RECENT_ENTRIES: Final = 50  # what a newcomer sees
 ROOMS_PER_USER: Final = 100
+# What a room says is kept for ever: a million short texts.
+ROOM_MAX_BYTES: Final = 256 * 1024 * 1024
 
 # --- Time --------------------------------------------------------------------------------------
 

@@ -54,6 +54,7 @@ class Rooms:
             settings.room_recent_entries,
             settings.rooms_per_user,
             settings.rooms_max,
+            settings.room_max_bytes,
         )
         self._desk.persist(work, self._joined, connection, request)
 
@@ -83,7 +84,9 @@ class Rooms:
         if statement.kind not in _POSTED_KINDS:
             raise _bad_statement("Members post texts, or that they leave.")
         work = ask.StoreEntry(
-            self._new_entry(device, request, statement), statement.kind == RoomKind.LEAVE
+            self._new_entry(device, request, statement),
+            statement.kind == RoomKind.LEAVE,
+            self._desk.settings.room_max_bytes,
         )
         self._desk.persist(work, self._posted, connection, request)
 

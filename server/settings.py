@@ -43,6 +43,7 @@ class Settings:
     rooms_per_user: int = limits.ROOMS_PER_USER
     # Rooms are never deleted; this bounds what join and leave, over and over, can create.
     rooms_max: int = 100_000
+    room_max_bytes: int = limits.ROOM_MAX_BYTES
     room_recent_entries: int = limits.ROOM_RECENT_ENTRIES
     # Above this, telling everyone who comes and goes costs more than it is worth.
     presence_max_members: int = 200

@@ -7,6 +7,7 @@ row numbers that never leave the relay. Times are Unix ms, sizes bytes.
 from msgspec import Struct
 
 from saltline.crypto.bundles import PrekeyKind
+from saltline.protocol.limits import ROOM_MAX_BYTES
 
 
 class Work(Struct, frozen=True, gc=False):
@@ -217,25 +218,27 @@ class NewEntry(Struct, frozen=True, gc=False):
 class StoreEntry(Work, frozen=True, gc=False):
     """A member's next entry; `leaves` ends the membership -> EntryStored.
 
-    UNKNOWN_DEVICE if its device was ended since; UNKNOWN_ROOM, NOT_A_MEMBER; BAD_STATEMENT for a
-    `seen` above the room's last number. A message id that this account used in this room before:
-    the number it has, and nothing new.
+    UNKNOWN_DEVICE if its device was ended since; UNKNOWN_ROOM, NOT_A_MEMBER; ROOM_FULL, unless it
+    leaves; BAD_STATEMENT for a `seen` above the room's last number. A message id that this account
+    used in this room before: the number it has, and nothing new.
     """
 
     entry: NewEntry
     leaves: bool
+    room_max_bytes: int = ROOM_MAX_BYTES
 
 
 class JoinRoom(Work, frozen=True, gc=False):
     """A join entry, in a room that it may create -> RoomJoined.
 
-    UNKNOWN_DEVICE if its device was ended since; BAD_STATEMENT, TOO_MANY_ROOMS.
+    UNKNOWN_DEVICE if its device was ended since; BAD_STATEMENT, TOO_MANY_ROOMS, ROOM_FULL.
     """
 
     entry: NewEntry
     recent: int  # how many entries before its own a newcomer may see
     rooms_per_user: int
     rooms_max: int
+    room_max_bytes: int = ROOM_MAX_BYTES
 
 
 class ReadHistory(Work, frozen=True, gc=False):

@@ -5,7 +5,6 @@ all new entries. Whoever reads the tables flushes first.
 """
 
 from collections.abc import Callable
-from itertools import islice
 
 from saltline.crypto.signatures import EMPTY_HISTORY, RoomStatement, next_history_hash
 from saltline.protocol.errors import ErrorCode
@@ -22,49 +21,13 @@ from saltline.server.store.interface import (
 )
 from saltline.server.store.queries import Queries
 from saltline.server.store.refusal import Refusal
+from saltline.server.store.room import RECENT, Author, Room
 from saltline.server.store.schema import NUMBER_BITS, NUMBER_MASK
 
 # Rooms, members and recent entries together that are kept in memory: some 100 bytes each.
 _CACHED_MAX = 1_000_000
-# Of this many of its newest entries at least, a room in memory knows the ids and the hashes.
-_RECENT = 256
 # What the fields around an entry's statement take on the wire, with slack.
 _ENTRY_OVERHEAD_BYTES = 200
-
-
-class _Author:
-    """A member's newest entry: number, the author's time, and the mailbox of its device."""
-
-    __slots__ = ("mailbox", "number", "time_ms")
-
-    def __init__(self, number: int, time_ms: int, mailbox: int) -> None:
-        self.number = number
-        self.time_ms = time_ms
-        self.mailbox = mailbox
-
-
-class _Room:
-    """A room's tail and its members' account numbers."""
-
-    __slots__ = ("authors", "hashes", "id", "last_hash", "last_number", "members", "recent")
-
-    def __init__(self, id: int, last_number: int, last_hash: bytes, members: set[int]) -> None:
-        self.id = id
-        self.last_number = last_number
-        self.last_hash = last_hash
-        self.members = members
-        self.authors: dict[int, _Author] = {}  # by account, of those who posted since it was loaded
-        # Of its newest entries, the oldest first.
-        self.recent: dict[tuple[int, bytes], int] = {}  # (account, message id) -> number
-        self.hashes: dict[int, bytes] = {}  # number -> history hash
-
-    def remember(self, number: int, account: int, message_id: bytes, history_hash: bytes) -> None:
-        """The room's newest entry. Now and then the older half is forgotten."""
-        if len(self.recent) >= 2 * _RECENT:
-            self.recent = dict(islice(self.recent.items(), _RECENT, None))
-            self.hashes = dict(islice(self.hashes.items(), _RECENT, None))
-        self.recent[account, message_id] = number
-        self.hashes[number] = history_hash
 
 
 class Rooms:
@@ -75,10 +38,10 @@ class Rooms:
         self._executemany = queries.executemany
         self._stream = queries.stream
         self._check_live = check_live
-        self._by_name: dict[str, _Room] = {}
+        self._by_name: dict[str, Room] = {}
         self._cached = 0
-        self._changed: dict[int, _Room] = {}
-        self._posted: dict[tuple[int, int], _Author] = {}  # (room, account), since the last flush
+        self._changed: dict[int, Room] = {}
+        self._posted: dict[tuple[int, int], Author] = {}  # (room, account), since the last flush
         self._added: list[tuple[int, int, int, int, bytes, bytes, bytes]] = []
 
     # --- entries -------------------------------------------------------------------------------
@@ -97,6 +60,8 @@ class Rooms:
         if author.mailbox == entry.mailbox and entry.time_ms <= author.time_ms:
             return self._repeated(room, author, entry)
         self._check_seen(room, entry)
+        if not work.leaves:
+            _check_space(room, entry, work.room_max_bytes)
         number = self._append(room, entry)
         if work.leaves:
             room.members.discard(entry.account)
@@ -111,7 +76,7 @@ class Rooms:
             self._posted[room.id, entry.account] = author
         return EntryStored(number, True, len(room.members))
 
-    def _repeated(self, room: _Room, author: _Author, entry: ask.NewEntry) -> EntryStored:
+    def _repeated(self, room: Room, author: Author, entry: ask.NewEntry) -> EntryStored:
         """An author's times grow: this is its newest entry, sent again, or was overtaken by it."""
         if entry.time_ms == author.time_ms:
             self.flush()
@@ -144,6 +109,8 @@ class Rooms:
         self._check_rooms_of(entry.account, work.rooms_per_user)
         if room is None:
             room = self._create(entry.room, work.rooms_max)
+        else:
+            _check_space(room, entry, work.room_max_bytes)
         number = self._append(room, entry)
         after = max(0, number - 1 - work.recent)
         room.members.add(entry.account)
@@ -249,9 +216,16 @@ class Rooms:
             self._posted = {}
         if self._changed:
             self._executemany(
-                "UPDATE room SET last_number = ?, last_hash = ?, members = ? WHERE id = ?",
+                "UPDATE room SET last_number = ?, last_hash = ?, members = ?, bytes = ?"
+                " WHERE id = ?",
                 [
-                    (room.last_number, room.last_hash, len(room.members), room.id)
+                    (
+                        room.last_number,
+                        room.last_hash,
+                        len(room.members),
+                        room.size_bytes,
+                        room.id,
+                    )
                     for room in self._changed.values()
                 ],
             )
@@ -267,7 +241,7 @@ class Rooms:
 
     # --- parts ---------------------------------------------------------------------------------
 
-    def _find(self, name: str) -> _Room | None:
+    def _find(self, name: str) -> Room | None:
         room = self._by_name.get(name)
         if room is not None:
             return room
@@ -275,52 +249,55 @@ class Rooms:
             self.flush()
             self.forget()
         row = self._execute(
-            "SELECT id, last_number, last_hash FROM room WHERE name = ?", (name,)
+            "SELECT id, last_number, last_hash, bytes FROM room WHERE name = ?", (name,)
         ).get
         if row is None:
             return None
-        rows = self._execute("SELECT account FROM member WHERE room = ?", (row[0],))
-        room = self._by_name[name] = _Room(row[0], row[1], row[2], {account for (account,) in rows})
-        self._cached += 1 + len(room.members) + 2 * _RECENT
+        id, last_number, last_hash, size_bytes = row
+        rows = self._execute("SELECT account FROM member WHERE room = ?", (id,))
+        members = {account for (account,) in rows}
+        room = self._by_name[name] = Room(id, last_number, last_hash, size_bytes, members)
+        self._cached += 1 + len(room.members) + 2 * RECENT
         first_slot = room.id << NUMBER_BITS
         for slot, account, statement, history_hash in self._execute(
             "SELECT slot, account, substr(statement, 1, 65), history_hash FROM entry"
             " WHERE slot BETWEEN ? AND ? ORDER BY slot",
-            (first_slot | max(0, room.last_number - _RECENT + 1), first_slot | room.last_number),
+            (first_slot | max(0, room.last_number - RECENT + 1), first_slot | room.last_number),
         ):
             message_id = RoomStatement.decode(statement, 0).message_id
             room.remember(slot & NUMBER_MASK, account, message_id, history_hash)
         return room
 
-    def _author(self, room: _Room, account: int) -> _Author:
+    def _author(self, room: Room, account: int) -> Author:
         row = self._execute(
             "SELECT newest, newest_ms, newest_mailbox FROM member WHERE room = ? AND account = ?",
             (room.id, account),
         ).get
-        author = room.authors[account] = _Author(*row)
+        author = room.authors[account] = Author(*row)
         self._cached += 1
         return author
 
-    def _load(self, name: str) -> _Room:
+    def _load(self, name: str) -> Room:
         room = self._find(name)
         if room is None:
             raise Refusal(ErrorCode.UNKNOWN_ROOM, "No room has this name. Join it to open it.")
         return room
 
-    def _create(self, name: str, rooms_max: int) -> _Room:
+    def _create(self, name: str, rooms_max: int) -> Room:
         count: int = self._execute("SELECT count(*) FROM room").get
         if count >= rooms_max:
             raise Refusal(ErrorCode.TOO_MANY_ROOMS, "This relay takes no further rooms.")
         self._execute("INSERT INTO room (name) VALUES (?)", (name,))
         return self._load(name)
 
-    def _append(self, room: _Room, entry: ask.NewEntry) -> int:
+    def _append(self, room: Room, entry: ask.NewEntry) -> int:
         number = room.last_number + 1
         history_hash = next_history_hash(
             room.last_hash, entry.username, entry.device, entry.statement, entry.signature
         )
         room.last_number = number
         room.last_hash = history_hash
+        room.size_bytes += _size(entry)
         self._changed[room.id] = room
         self._added.append(
             (
@@ -336,7 +313,7 @@ class Rooms:
         room.remember(number, entry.account, entry.message_id, history_hash)
         return number
 
-    def _check_seen(self, room: _Room, entry: ask.NewEntry) -> None:
+    def _check_seen(self, room: Room, entry: ask.NewEntry) -> None:
         """A member that claims another history would make the others distrust the relay."""
         if entry.seen > room.last_number:
             raise _seen_too_much()
@@ -354,7 +331,7 @@ class Rooms:
                 f"You are in {count} rooms, the most that this relay allows. Leave one first.",
             )
 
-    def _membership(self, room: _Room, account: int) -> tuple[int, int] | None:
+    def _membership(self, room: Room, account: int) -> tuple[int, int] | None:
         """(number of the join entry, what comes after is visible), or None."""
         if account not in room.members:
             return None
@@ -363,7 +340,7 @@ class Rooms:
         ).get
         return row
 
-    def _hash_at(self, room: _Room, number: int) -> bytes:
+    def _hash_at(self, room: Room, number: int) -> bytes:
         """c_number, of a number up to the last."""
         if number == 0:
             return EMPTY_HISTORY
@@ -373,6 +350,19 @@ class Rooms:
         self.flush()
         slot = room.id << NUMBER_BITS | number
         return bytes(self._execute("SELECT history_hash FROM entry WHERE slot = ?", (slot,)).get)
+
+
+def _size(entry: ask.NewEntry) -> int:
+    return len(entry.statement) + _ENTRY_OVERHEAD_BYTES
+
+
+def _check_space(room: Room, entry: ask.NewEntry, max_bytes: int) -> None:
+    if room.size_bytes + _size(entry) > max_bytes:
+        raise Refusal(
+            ErrorCode.ROOM_FULL,
+            "This room holds as much as the relay keeps of one. Go on in another, or ask the"
+            " relay's admin for more.",
+        )
 
 
 def _not_a_member() -> Refusal:

@@ -96,7 +96,8 @@ CREATE TABLE room (
     name TEXT NOT NULL UNIQUE,
     last_number INTEGER NOT NULL DEFAULT 0,
     last_hash BLOB NOT NULL DEFAULT (zeroblob(32)),
-    members INTEGER NOT NULL DEFAULT 0
+    members INTEGER NOT NULL DEFAULT 0,
+    bytes INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 CREATE INDEX room_by_members ON room (members DESC, name);
 

@@ -6,6 +6,7 @@ import pytest
 
 from saltline.client.model import Delivery, ExitCode, LineKind, Refused
 from saltline.client.vault import views
+from saltline.server.settings import Settings
 from tests.client.conftest import Meet
 from tests.client.world import MemoryRelay, Person, refusal, settle
 
@@ -138,3 +139,15 @@ def test_questions_need_a_relay(alice: Person) -> None:
     assert refused.value.code is ExitCode.UNREACHABLE
     with pytest.raises(Refused, match="A room is #"):
         alice.post("lobby", "x")
+
+
+def test_a_text_that_a_full_room_refuses_has_failed_and_says_why(
+    alice: Person, bob: Person, relay: MemoryRelay
+) -> None:
+    settle(alice, bob)
+    relay.core.settings_changed(Settings(room_max_bytes=1))
+    line = alice.post("#lobby", "too much")
+    settle(alice, bob)
+    assert alice.delivery(line) is Delivery.FAILED
+    assert alice.core.idle()
+    assert bob.texts("#lobby") == []

@@ -17,7 +17,7 @@ from saltline.protocol.to_client import (
     RoomInfo,
     RoomList,
 )
-from saltline.protocol.to_relay import History, ListRooms, Who
+from saltline.protocol.to_relay import History, ListRooms, Post, Who
 from saltline.server.administration import ListRooms as AdminListRooms
 from saltline.server.administration import RemoveUser, RoomRow
 from saltline.server.administration import Rooms as AdminRooms
@@ -161,6 +161,34 @@ def test_the_rooms_of_a_relay_are_bounded() -> None:
     request = ada.join_request("#third", ada.statement(JOIN))
     assert refused(ada, request).code == ErrorCode.TOO_MANY_ROOMS
     bob.join("#garden")
+
+
+def test_a_full_room_takes_no_texts_and_no_newcomers_and_can_be_left() -> None:
+    relay = MemoryRelay(settings=Settings(room_max_bytes=2_000))
+    ada, bob = members(relay, "ada", "bob")
+    carol = Person(relay, "carol")
+    carol.register()
+    carol.take()
+
+    def text(size: int) -> Post:
+        return ada.post_request("#lobby", ada.statement(TEXT, b"x" * size))
+
+    ada.post("#lobby", "x" * 500)
+    assert refused(ada, text(500)).code == ErrorCode.ROOM_FULL
+    for _ in range(2):
+        ada.post("#lobby", "")
+    assert refused(ada, text(0)).code == ErrorCode.ROOM_FULL
+    assert refused(carol, carol.join_request("#lobby", carol.statement(JOIN))).code == (
+        ErrorCode.ROOM_FULL
+    )
+    bob.leave("#lobby")
+    ada.take()
+    assert history(ada).entries[-1].username == "bob"
+    ada.join("#garden")
+    ada.post("#garden", "x" * 500)
+
+    relay.core.settings_changed(Settings(room_max_bytes=10_000))
+    ada.post("#lobby", "x" * 500)
 
 
 # --- reading -------------------------------------------------------------------------------------

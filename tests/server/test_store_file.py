@@ -7,6 +7,7 @@ from pathlib import Path
 
 import apsw
 import pytest
+from msgspec.structs import replace
 
 from saltline.protocol.errors import ErrorCode
 from saltline.server.store import operations as ask
@@ -76,6 +77,20 @@ def test_a_second_relay_on_the_same_file_is_shut_out(tmp_path: Path) -> None:
         SqliteStore(tmp_path / "relay.db", RELAY_ID)
     store.close()
     SqliteStore(tmp_path / "relay.db", RELAY_ID).close()
+
+
+def test_how_much_a_room_holds_is_known_after_a_restart(tmp_path: Path) -> None:
+    path = tmp_path / "relay.db"
+    store = SqliteStore(path, RELAY_ID)
+    store.run([account("ada"), join(1), post(1, body=b"x" * 1_000)])
+    store.close()
+    store = SqliteStore(path, RELAY_ID)
+    one_more = replace(post(1, body=b"x"), room_max_bytes=1_700)
+    (outcome,) = store.run([one_more])
+    assert isinstance(outcome, StoreError) and outcome.code == ErrorCode.ROOM_FULL
+    (outcome,) = store.run([replace(one_more, room_max_bytes=2_000)])
+    assert isinstance(outcome, EntryStored)
+    store.close()
 
 
 def test_a_database_of_a_newer_version_is_refused_and_not_touched(tmp_path: Path) -> None:

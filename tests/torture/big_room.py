@@ -4,6 +4,7 @@ import resource
 import selectors
 import ssl
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from time import monotonic
 from typing import Final
@@ -22,6 +23,7 @@ from tests.torture.trial import Figures, Lacking, Scale
 _MEMORY_MAX_MIB: Final = 50.0
 _EVERYONE_WITHIN_S: Final = 2.0
 _PROBES: Final = 20
+_AT_ONCE: Final = 8
 
 
 class _Audience:
@@ -74,20 +76,27 @@ class _Town:
         self.author = WireClient(relay.port, "author")
         self._author_keys = self.author.register()
         self.author.join(self._author_keys)
-        self._keys: list[IdentityKeys] = []
-        for number in range(count):  # they join one by one and leave their connections
-            with WireClient(relay.port, f"member{number}") as member:
-                self._keys.append(member.register())
-                member.join(self._keys[number])
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            self._keys = list(pool.map(self._settle, range(count)))
         self.members: list[WireClient] = []
+
+    def _settle(self, number: int) -> IdentityKeys:
+        """A new member, whose connection ends at once."""
+        with WireClient(self._relay.port, f"member{number}") as member:
+            keys = member.register()
+            member.join(keys)
+            return keys
 
     def come(self) -> None:
         """Everyone logs in."""
-        for number, keys in enumerate(self._keys):
-            member = WireClient(self._relay.port, f"member{number}")
-            member.log_in(keys)
-            member.expect(CaughtUp)
-            self.members.append(member)
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            self.members = list(pool.map(self._log_in, range(len(self._keys))))
+
+    def _log_in(self, number: int) -> WireClient:
+        member = WireClient(self._relay.port, f"member{number}")
+        member.log_in(self._keys[number])
+        member.expect(CaughtUp)
+        return member
 
     def go(self) -> None:
         """Everyone is gone at once."""
