@@ -25,7 +25,7 @@ from saltline.server.wakeup import Inbox
 from saltline.server.work import Adopt
 
 # Of each kind in one thread: connections that said nothing yet; that said something and wait for
-# their turn; handshakes that began, of some 50 KB each.
+# their turn; handshakes that began, of some 50 KB each (190 with the longest ClientHello).
 SILENT_MAX: Final = 1024
 SPOKEN_MAX: Final = 1024
 BEGUN_MAX: Final = 512

@@ -40,6 +40,13 @@ def client_hello() -> bytes:
     return out.read()
 
 
+def long_client_hello() -> bytes:
+    """Most of a beginning of 128 KiB, the longest that OpenSSL takes, which it has to keep."""
+    record = b"\x16\x03\x01\x40\x00"
+    first = record + b"\x01\x02\x00\x00" + bytes(0x4000 - 4)
+    return first + 7 * (record + bytes(0x4000))
+
+
 _CLIENT_HELLO: Final = client_hello()
 
 
@@ -81,6 +88,7 @@ ATTACKS: Final[dict[str, Attack]] = {
     "change the cipher": _saying(b"\x14\x03\x03\x00\x01\x01" * 10),
     "begin with an endless record": _saying(b"\x16\x03\x01\xff\xff" + bytes(2000)),
     "begin TLS and stop": _saying(_CLIENT_HELLO),
+    "begin TLS at length": _saying(long_client_hello()),
     "begin TLS by halves": _saying(_CLIENT_HELLO[: len(_CLIENT_HELLO) // 2]),
     "finish TLS and stop": _in_tls(b""),
     "half a frame": _in_tls(encode_frame(HELLO)[:-3]),
