@@ -44,10 +44,6 @@ bench: $(INSTALLED)
 	    --disable-pip-version-check -c constraints.txt -e '.[bench]' >/dev/null 2>&1 || true
 	@$(BIN)/python -m benchmarks.relay --works '$(WORKS)' --peers '$(PEERS)' --runs $(or $(RUNS),3)
 
-# 10,000 towns in which everything goes wrong: about half an hour. ARGS='--seed 7' for one of them.
-simulate: $(INSTALLED)
-	@$(BIN)/python -m tests.simulation $(ARGS)
-
 # 10,000 towns in which everything goes wrong: most of an hour. ARGS='--seed 7' for one of them.
 simulate: $(INSTALLED)
 	@$(BIN)/python -m tests.simulation $(ARGS)
