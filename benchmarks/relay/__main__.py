@@ -2,7 +2,8 @@
 
     python -m benchmarks.relay [--works room-256,idle] [--peers saltline,nats] [--runs 3]
 
-Prints the table and keeps it as results.md and results.json beside this file.
+Prints the table, and keeps it as results.md and results.json: beside this file if everything was
+measured three times or more, else with what was built.
 """
 
 import argparse
@@ -55,6 +56,7 @@ _SERVERS: Final[tuple[ServerPeer, ...]] = (
     Asyncio(),
     RawRelay(),
 )
+WHOLE_RUNS: Final = 3
 _FILES_KEPT: Final = 200  # of a process's descriptors, for everything but connections
 
 
@@ -188,10 +190,10 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--works", default="", help=", ".join(work.name for work in WORKS))
     parser.add_argument("--peers", default="", help="by name; without: all")
-    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--runs", type=int, default=WHOLE_RUNS)
     parser.add_argument("--seconds", type=float, help="measure so long, instead of as planned")
     parser.add_argument("--folder", type=Path, default=ROOT / "build" / "bench")
-    parser.add_argument("--keep", type=Path, default=HERE, help="where the results go")
+    parser.add_argument("--keep", type=Path, help="where the results go")
     return parser.parse_args()
 
 
@@ -201,6 +203,17 @@ def _chosen(text: str, known: list[str], what: str) -> list[str]:
         if name not in known:
             sys.exit(f"There is no {what} {name}. There are: {', '.join(known)}.")
     return names
+
+
+def keep(bench: Bench, folder: Path) -> str:
+    """Write the results into a folder; the report."""
+    about = _about(bench)
+    text = report(bench.table, about)
+    rows = [[row.work, row.peer, row.figures] for row in bench.table.rows]
+    kept = json.dumps({"about": about, "rows": rows}, indent=1)
+    (folder / "results.md").write_text(text, "utf-8")
+    (folder / "results.json").write_text(kept + "\n", "utf-8")
+    return text
 
 
 def main() -> None:
@@ -222,14 +235,12 @@ def main() -> None:
             for peer in in_turn(work.peers, number):
                 if peer in peers and bench.has(peer):
                     bench.run(work, peer)
-    about = _about(bench)
-    text = report(bench.table, about)
-    (given.keep / "results.md").write_text(text, "utf-8")
-    rows = [[row.work, row.peer, row.figures] for row in bench.table.rows]
-    kept = json.dumps({"about": about, "rows": rows}, indent=1)
-    (given.keep / "results.json").write_text(kept + "\n", "utf-8")
+    is_whole = (len(works), peers, given.seconds) == (len(WORKS), set(known), None)
+    folder = given.keep or (HERE if is_whole and given.runs >= WHOLE_RUNS else given.folder)
+    text = keep(bench, folder)
     shutil.rmtree(given.folder / "run", ignore_errors=True)
-    print(f"\n{text}\nThis took {(time.monotonic() - began) / 60:.0f} minutes.")
+    minutes = (time.monotonic() - began) / 60
+    print(f"\n{text}\nThis took {minutes:.0f} minutes; it is kept in {folder / 'results.md'}.")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,8 @@ import pytest
 from benchmarks.relay import dialects
 from benchmarks.relay import saltline_wire as wire
 from benchmarks.relay.__main__ import in_turn, shared, split
+from benchmarks.relay.building import Missing
+from benchmarks.relay.peers import Mosquitto
 from benchmarks.relay.plans import (
     MAGIC,
     Connection,
@@ -275,6 +277,15 @@ def test_a_room_reaches_all_of_its_members(dialect: dialects.Dialect, fanout: in
     assert len(connections) == 104
     assert {each.fanout for each in senders} == {fanout}
     assert len(senders) == 4
+
+
+def test_a_peer_that_is_missing_is_named_with_its_package(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Mosquitto, "program", "no-such-program")
+
+    with pytest.raises(Missing, match="there is no no-such-program .apt install mosquitto"):
+        Mosquitto().version()
 
 
 def test_who_has_no_acknowledgement_takes_no_part() -> None:

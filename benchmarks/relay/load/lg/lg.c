@@ -176,7 +176,7 @@ static void fill_window(u64 now) {
 static int send_due(u64 began, u64 now) {
     static u64 count;
     int sent = 0;
-    for (; sent < SENT_AT_ONCE; sent++) {
+    for (; sender_count && sent < SENT_AT_ONCE; sent++) {
         u64 due = began + (u64)((double)count * SECOND_NS / (double)options.rate);
         if (due > now) break;
         connection *c = senders[next_sender++ % sender_count];
