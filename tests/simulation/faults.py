@@ -10,7 +10,7 @@ from tests.simulation.client_machine import ClientMachine
 from tests.simulation.wiretap import INTRUDER
 
 if TYPE_CHECKING:
-    from tests.simulation.simulation import Simulation
+    from tests.simulation.machines import Machines
 
 DAY_MS: Final = 86_400_000
 # Together less than an envelope is kept: what expires is lost as promised.
@@ -20,9 +20,9 @@ DAYS_MAX: Final = 26
 class Faults:
     """Breaks one thing after the other, and mends them all in the end."""
 
-    def __init__(self, simulation: "Simulation") -> None:
-        self._simulation = simulation
-        self._random = simulation.random
+    def __init__(self, town: "Machines") -> None:
+        self._town = town
+        self._random = town.random
         self.asleep: set[str] = set()
         self.may_stop = False  # a disk was made to fail
         self._days = 0
@@ -32,7 +32,7 @@ class Faults:
         random = self._random
         for _ in range(random.choice((2, 6, 12))):
             (fault,) = random.choices(*zip(*self._kinds(), strict=True))
-            self._simulation.agenda.later(random.randrange(chaos_ms), fault.__name__, fault)
+            self._town.agenda.later(random.randrange(chaos_ms), fault.__name__, fault)
 
     def _kinds(self) -> tuple[tuple[Callable[[], None], int], ...]:
         return (
@@ -56,38 +56,36 @@ class Faults:
     # --- the network -----------------------------------------------------------------------------
 
     def break_wire(self) -> None:
-        wires = list(self._simulation.network.wires.values())
+        wires = list(self._town.network.wires.values())
         if wires:
             random = self._random
-            self._simulation.network.tear(
+            self._town.network.tear(
                 random.choice(wires),
                 relay_hears=random.random() < 0.7,
                 client_hears=random.random() < 0.7,
             )
 
     def partition(self) -> None:
-        name = self._random.choice(self._simulation.names)
-        network = self._simulation.network
+        name = self._random.choice(self._town.names)
+        network = self._town.network
         network.partitioned.add(name)
         duration_ms = self._random.choice((500, 5_000, 40_000))
-        self._simulation.agenda.later(
-            duration_ms, f"{name} is reachable", lambda: network.heal(name)
-        )
+        self._town.agenda.later(duration_ms, f"{name} is reachable", lambda: network.heal(name))
 
     def slow_down(self) -> None:
-        self._simulation.network.slowest_ms = self._random.choice((5, 400, 6_000))
+        self._town.network.slowest_ms = self._random.choice((5, 400, 6_000))
 
     # --- the clients -----------------------------------------------------------------------------
 
     def _somebody(self) -> ClientMachine | None:
-        clients = [client for client in self._simulation.clients.values() if client.is_up]
+        clients = [client for client in self._town.clients.values() if client.is_up]
         return self._random.choice(clients) if clients else None
 
     def kill_client(self) -> None:
         client = self._somebody()
         if client is not None:
             client.die(power=self._random.random() < 0.5)
-            self._simulation.after_turn(client)
+            self._town.after_turn(client)
 
     def cut_client_in_a_commit(self) -> None:
         client = self._somebody()
@@ -104,7 +102,7 @@ class Faults:
         if client is not None:
             used = sum(map(len, client.disk.files().values()))
             client.disk.room_bytes = used + self._random.choice((0, 5_000, 20_000))
-            self._simulation.agenda.later(
+            self._town.agenda.later(
                 self._random.choice((500, 10_000)),
                 f"{client.name} has room",
                 lambda: _make_room(client),
@@ -113,48 +111,46 @@ class Faults:
     # --- the relay -------------------------------------------------------------------------------
 
     def kill_relay(self) -> None:
-        if self._simulation.relay.is_up:
-            self._simulation.relay_dies(power=False)
+        if self._town.relay.is_up:
+            self._town.relay_dies(power=False)
 
     def cut_relay(self) -> None:
-        if self._simulation.relay.is_up:
-            self._simulation.relay_dies(power=True)
+        if self._town.relay.is_up:
+            self._town.relay_dies(power=True)
 
     def cut_relay_in_a_commit(self) -> None:
-        relay = self._simulation.relay
+        relay = self._town.relay
         if relay.is_up:
             relay.disk.cut_after(self._random.choice((1, 2, 3, 4, 6, 9, 14, 20)))
 
     def restart_relay(self) -> None:
-        simulation = self._simulation
-        if simulation.relay.is_up:
-            simulation.relay.stop(simulation.agenda.now_ms)
-            simulation.agenda.later(500, "the relay starts", simulation.start_relay)
+        town = self._town
+        if town.relay.is_up:
+            town.relay.stop(town.agenda.now_ms)
+            town.agenda.later(500, "the relay starts", town.start_relay)
 
     def fail_the_relays_sync(self) -> None:
         self.may_stop = True
-        self._simulation.relay.disk.fail_next_sync(self._random)
+        self._town.relay.disk.fail_next_sync(self._random)
 
     def fill_the_relays_disk(self) -> None:
-        disk = self._simulation.relay.disk
+        disk = self._town.relay.disk
         used = sum(map(len, disk.files().values()))
         disk.room_bytes = used + self._random.choice((0, 5_000, 40_000))
 
         def make_room() -> None:
             disk.room_bytes = None
 
-        self._simulation.agenda.later(
-            self._random.choice((500, 10_000)), "the relay has room", make_room
-        )
+        self._town.agenda.later(self._random.choice((500, 10_000)), "the relay has room", make_room)
 
     def intrude(self) -> None:
         """Somebody says that they are one of us, and signs with a key of their own."""
-        simulation = self._simulation
-        relay, now_ms = simulation.relay, simulation.agenda.now_ms
+        town = self._town
+        relay, now_ms = town.relay, town.agenda.now_ms
         if relay.is_up:
-            wire = simulation.network.connect(INTRUDER)
+            wire = town.network.connect(INTRUDER)
             relay.open(wire, now_ms)
-            name, signature = self._random.choice(simulation.names), self._random.randbytes(64)
+            name, signature = self._random.choice(town.names), self._random.randbytes(64)
             for message in (
                 Hello((PROTOCOL_VERSION,), (), "saltline"),
                 Login(name, 1, signature, (), ()),
@@ -165,64 +161,64 @@ class Faults:
 
     def sleep_for_days(self) -> None:
         """Some are away, perhaps all; the clock goes on without them."""
-        random, simulation = self._random, self._simulation
+        random, town = self._random, self._town
         days = random.choice((1, 3, 8))
         if self._days + days > DAYS_MAX:
             return
         self._days += days
-        names = [name for name in simulation.names if random.random() < 0.6]
+        names = [name for name in town.names if random.random() < 0.6]
         for name in names:
             self.asleep.add(name)
-            for wire in simulation.network.of(name):
-                simulation.network.tear(wire, relay_hears=True, client_hears=True)
+            for wire in town.network.of(name):
+                town.network.tear(wire, relay_hears=True, client_hears=True)
 
         def night() -> None:
-            if not simulation.is_calm:
-                simulation.ledger.has_slept = True
-                simulation.agenda.jump(days * DAY_MS)
-            simulation.agenda.later(1_000, "they wake", lambda: self._wake(names))
+            if not town.is_calm:
+                town.ledger.has_slept = True
+                town.agenda.jump(days * DAY_MS)
+            town.agenda.later(1_000, "they wake", lambda: self._wake(names))
 
-        simulation.agenda.later(random.choice((500, 5_000)), f"{days} days pass", night)
+        town.agenda.later(random.choice((500, 5_000)), f"{days} days pass", night)
 
     def _wake(self, names: list[str]) -> None:
         for name in names:
             self.asleep.discard(name)
-            client = self._simulation.clients[name]
+            client = self._town.clients[name]
             if client.is_up and client.wire is None:
-                self._simulation.connect_soon(client, 10)
+                self._town.connect_soon(client, 10)
 
     # --- the end ---------------------------------------------------------------------------------
 
     def end(self) -> None:
         """No more faults: what was broken is mended, and everybody comes back."""
-        simulation = self._simulation
-        network, relay = simulation.network, simulation.relay
+        town = self._town
+        network, relay = town.network, town.relay
         self.asleep.clear()
         network.slowest_ms = 50
         relay.disk.mend()
         relay.relax()
         if not relay.is_up:
-            simulation.start_relay()
-        for name in simulation.names:
+            town.start_relay()
+        for name in town.names:
             network.heal(name)
-        for client in simulation.clients.values():
+        for client in town.clients.values():
             client.disk.mend()
             client.die_at = ""
             network.reset(client.name, client.wire)
             if not client.is_up:
-                simulation.start_client(client)
+                town.start_client(client)
             self._be_kind(client)
             client.failures = 0
             client.may_retry = True
-            simulation.connect_soon(client, 10)
+            town.connect_soon(client, 10)
 
     def _be_kind(self, client: ClientMachine) -> None:
         """Look in from time to time, and accept whoever has written."""
-        simulation = self._simulation
-        simulation.workload.accept_all(client)
-        simulation.after_turn(client)
+        town = self._town
+        town.workload.accept_all(client)
+        town.after_turn(client)
         label = f"{client.name} looks in"
-        simulation.agenda.later(3_000, label, lambda: self._be_kind(client))
+        town.agenda.later(3_000, label, lambda: self._be_kind(client))
 
 
 def _make_room(client: ClientMachine) -> None:

@@ -1,14 +1,23 @@
 """Seeds that once broke a promise, and what it was."""
 
+from typing import Final
+
 import pytest
 
 from tests.simulation.simulation import Simulation
 
-# (seed, what was wrong). A seed means this only as long as the scenario and the product ask for
-# chance in the same order; a test beside the code that was mended says it for good.
-BROKE_ONCE: tuple[tuple[int, str], ...] = ()
+# A seed means this only as long as the scenario and the product ask for chance in the same order;
+# what was mended in the product has a test beside it, which says it for good.
+BROKE_ONCE: Final = (
+    # Not the product: a client whose half-open connection nobody ended had to find out by itself
+    # that it was dead, which takes longer than everything else after the faults.
+    1180,
+    # Not the product: a relay's queue that is smaller than what it may push at once cuts its
+    # reader off again and again.
+    1213,
+)
 
 
-@pytest.mark.parametrize(("seed", "what"), BROKE_ONCE)
-def test_what_broke_once_holds_now(seed: int, what: str) -> None:
-    Simulation(seed).run()
+@pytest.mark.parametrize("seed", BROKE_ONCE)
+def test_what_broke_once_holds_now(seed: int) -> None:
+    assert Simulation(seed).run().shown > 0

@@ -8,7 +8,7 @@ from tests.simulation.client_machine import ClientMachine
 from tests.simulation.ledger import Diary
 
 if TYPE_CHECKING:
-    from tests.simulation.simulation import Simulation
+    from tests.simulation.machines import Machines
 
 ROOMS: Final = ("#lobby", "#tea")
 
@@ -16,9 +16,9 @@ ROOMS: Final = ("#lobby", "#tea")
 class Workload:
     """Somebody does something, now and then."""
 
-    def __init__(self, simulation: "Simulation") -> None:
-        self._simulation = simulation
-        self._random = simulation.random
+    def __init__(self, town: "Machines") -> None:
+        self._town = town
+        self._random = town.random
         self._count = 0
 
     def plan(self, chaos_ms: int) -> None:
@@ -27,16 +27,16 @@ class Workload:
         for _ in range(random.choice((6, 12, 24))):
             at_ms = random.randrange(chaos_ms)
             for _ in range(random.choice((1, 1, 1, 4))):
-                self._simulation.agenda.later(at_ms, "somebody", self._somebody_acts)
+                self._town.agenda.later(at_ms, "somebody", self._somebody_acts)
 
     def _somebody_acts(self) -> None:
-        clients = [client for client in self._simulation.clients.values() if client.is_up]
+        clients = [client for client in self._town.clients.values() if client.is_up]
         if clients:
             self.act(self._random.choice(clients))
 
     def act(self, client: ClientMachine) -> None:
         """One thing that this person does."""
-        if not self._simulation.is_registered(client):
+        if not self._town.is_registered(client):
             return
         (what,) = self._random.choices(
             (
@@ -51,41 +51,39 @@ class Workload:
             (50, 15, 15, 10, 5, 2, 3),
         )
         what(client)
-        self._simulation.after_turn(client)
+        self._town.after_turn(client)
 
     def _text(self, kind: str) -> str:
         self._count += 1
         size = self._random.choice((0, 0, 0, 0, 0, 200, 4_000, 30_000))
-        return f"{kind} {self._simulation.seed}-{self._count} " + "x" * size
+        return f"{kind} {self._town.seed}-{self._count} " + "x" * size
 
     def _write(self, client: ClientMachine) -> None:
-        here = self._simulation.auditor.logs.keys() | self._simulation.wiretap.accounts
-        others = [name for name in self._simulation.names if name != client.name and name in here]
+        here = self._town.auditor.logs.keys() | self._town.wiretap.accounts
+        others = [name for name in self._town.names if name != client.name and name in here]
         if not others:
             return
         to, text = self._random.choice(others), self._text("canary")
-        self._simulation.ledger.typed.add(text)
-        self._simulation.agenda.note(f"{client.name} writes to {to} {len(text)}")
-        client.do(self._simulation.agenda.now_ms, lambda core, at_ms: core.send(to, text, at_ms)[1])
+        self._town.ledger.typed.add(text)
+        self._town.agenda.note(f"{client.name} writes to {to} {len(text)}")
+        client.do(self._town.agenda.now_ms, lambda core, at_ms: core.send(to, text, at_ms)[1])
 
     def _post(self, client: ClientMachine) -> None:
         room, text = self._random.choice((*ROOMS, ROOMS[0])), self._text("public")
-        self._simulation.ledger.typed.add(text)
-        self._simulation.agenda.note(f"{client.name} posts to {room} {len(text)}")
-        client.do(
-            self._simulation.agenda.now_ms, lambda core, at_ms: core.post(room, text, at_ms)[1]
-        )
+        self._town.ledger.typed.add(text)
+        self._town.agenda.note(f"{client.name} posts to {room} {len(text)}")
+        client.do(self._town.agenda.now_ms, lambda core, at_ms: core.post(room, text, at_ms)[1])
 
     def _read(self, client: ClientMachine) -> None:
-        other = self._random.choice(self._simulation.names)
-        diary = self._simulation.ledger.diaries.get(client.name, Diary())
+        other = self._random.choice(self._town.names)
+        diary = self._town.ledger.diaries.get(client.name, Diary())
         rows = [line for line in diary.rows.values() if line.conversation == f"@{other}"]
         if not rows:
             return
         last = rows[-1].row
         diary.read |= {line.body for line in rows if not line.mine and line.kind is LineKind.TEXT}
         client.do(
-            self._simulation.agenda.now_ms,
+            self._town.agenda.now_ms,
             lambda core, at_ms: core.mark_read(f"@{other}", last, at_ms),
         )
 
@@ -100,28 +98,28 @@ class Workload:
             if summary.request and client.is_up:
                 name = summary.name[1:]
                 client.do(
-                    self._simulation.agenda.now_ms,
+                    self._town.agenda.now_ms,
                     lambda core, at_ms, name=name: core.accept(name, at_ms),  # type: ignore[misc]
                 )
 
     def _join(self, client: ClientMachine) -> None:
         room = self._random.choice(ROOMS)
         client.do(
-            self._simulation.agenda.now_ms,
+            self._town.agenda.now_ms,
             lambda core, at_ms: core.join(room, client.ticket(), at_ms),
         )
 
     def _leave(self, client: ClientMachine) -> None:
         room = ROOMS[1]
-        self._simulation.ledger.left.add((client.name, room))
+        self._town.ledger.left.add((client.name, room))
         client.do(
-            self._simulation.agenda.now_ms,
+            self._town.agenda.now_ms,
             lambda core, at_ms: core.leave(room, client.ticket(), at_ms),
         )
 
     def _retry(self, client: ClientMachine) -> None:
-        diary = self._simulation.ledger.diaries.get(client.name, Diary())
+        diary = self._town.ledger.diaries.get(client.name, Diary())
         failed = [line.row for line in diary.rows.values() if line.delivery is Delivery.FAILED]
         if failed:
             row = self._random.choice(failed)
-            client.do(self._simulation.agenda.now_ms, lambda core, at_ms: core.retry(row, at_ms))
+            client.do(self._town.agenda.now_ms, lambda core, at_ms: core.retry(row, at_ms))
