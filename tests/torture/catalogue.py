@@ -7,6 +7,7 @@ from tests.torture import (
     client_crash,
     client_power,
     crowd_in_order,
+    disk_errors,
     full_disk,
     full_mailbox,
     greedy_sender,
@@ -15,6 +16,7 @@ from tests.torture import (
     power_loss,
     relay_killed,
     slow_readers,
+    start_up,
     strangers,
     vault_disk_errors,
 )
@@ -30,6 +32,16 @@ TORTURES: Final[tuple[Torture, ...]] = (
         "full_disk",
         "a disk that mail filled refuses more, keeps what it has, and empties as mail is fetched",
         full_disk.run,
+    ),
+    Torture(
+        "disk_errors",
+        "a disk that fails at any call stops the relay or its start, and nothing is lost or retried",
+        disk_errors.run,
+    ),
+    Torture(
+        "start_up",
+        "with a full mailbox and after kill -9 the relay serves within 5 s, its database whole",
+        start_up.run,
     ),
     Torture(
         "power_loss",

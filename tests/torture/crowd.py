@@ -47,6 +47,7 @@ class Caller(WireClient):
     """A connection to a relay that may go at any moment, and says so or not."""
 
     excused: Collection[str] = ()
+    takes_refusals = False  # of single requests, as answers
 
     def receive(self) -> bytes:
         """Raises Cut if it went or said so, AssertionError for any other refusal."""
@@ -57,6 +58,8 @@ class Caller(WireClient):
         if body[1:].startswith(_ERROR):
             error = decode_relay_message(body)
             assert isinstance(error, Error)
+            if error.id and self.takes_refusals:
+                return body
             assert error.code in self.excused, f"{error.code}: {error.detail}"
             raise Cut
         return body
