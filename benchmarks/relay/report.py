@@ -70,7 +70,7 @@ def _shows_bytes(work: Work) -> bool:
 
 
 _LOAD_HEAD: Final = (
-    "", "a second", "saltline is", "CPU µs each", "server %", "generator %", "bytes each",
+    "", "a second", "saltline ×", "CPU µs each", "server %", "generator %", "bytes each",
     "p50 ms", "p99 ms", "arrived",
 )  # fmt: skip
 
@@ -97,7 +97,15 @@ def _limits(table: Table, work: str) -> str:
 
 
 def _idle(table: Table, work: Work) -> Iterator[str]:
-    head = ("", "KiB each", "CPU ms a login", "logins a second", "generator %", "turned away")
+    head = (
+        "",
+        "KiB each",
+        "CPU ms a login",
+        "all at once",
+        "logins a second",
+        "generator %",
+        "turned away",
+    )
     rows = []
     for peer in table.peers(work.name):
 
@@ -110,6 +118,7 @@ def _idle(table: Table, work: Work) -> Iterator[str]:
             [
                 peer,
                 _number(figure("kib_each"), 1),
+                _number(figure("login_cpu_ms_each"), 3),
                 _number(figure("storm_cpu_ms_each"), 3),
                 _number(count / seconds if seconds else None),
                 _share(figure("storm_own_share")),

@@ -89,7 +89,11 @@ def test_the_report_says_what_was_not_reached_and_what_did_not_arrive() -> None:
         ("room-256", "asyncio", theirs),
         ("room-256", RAW, {"per_s": 5_000.0, "generator_share": 0.9}),
         ("room-256", BLAST, {"gathered_per_s": 9, "alone_per_s": 1}),
-        ("idle", US, {"kib_each": 14.7, "storm_s": 2.5, "storm_lost": 0}),
+        (
+            "idle",
+            US,
+            {"kib_each": 14.7, "login_cpu_ms_each": 0.65, "storm_s": 2.5, "storm_lost": 0},
+        ),
     )
 
     lines = report(table, ABOUT).splitlines()
@@ -103,7 +107,7 @@ def test_the_report_says_what_was_not_reached_and_what_did_not_arrive() -> None:
     assert any(line.startswith("| asyncio | 100 | 12.35 |") for line in lines)
     assert any("+3 missing" in line for line in lines)
     assert any("took 5,000 a second from the raw relay, with 90 %" in line for line in lines)
-    assert "| saltline | 14.7 | – | 2,000 | – | 0 |" in lines
+    assert "| saltline | 14.7 | 0.650 | – | 2,000 | – | 0 |" in lines
     assert "- left out: nats is left out: there is no nats-server." in lines
     assert any("`requests_burst = 7`" in line for line in lines)
     assert any("25 % of a core" in line for line in lines)

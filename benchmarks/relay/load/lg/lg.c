@@ -1,6 +1,6 @@
 /* lg: a TLS load generator in one thread that speaks no protocol of its own.
  *
- *     lg PLAN --port N --pids 12,34 --mode window|rate|idle|storm|drain ...
+ *     lg PLAN --port N --pids 12,34 --mode window|rate|storm|drain ...
  *
  * A plan says how each connection logs in, what one message looks like, and how deliveries are told
  * from the rest. A message's body starts with '^' and the time in 16 hexadecimal digits, from which
@@ -10,7 +10,7 @@
  *         means: group (deliveries to all receivers), ack (the sender's acknowledgements), both (the
  *         slower of acknowledgement and delivery).
  * rate:   --rate messages a second; the time is counted from when a message was due.
- * idle:   log in and stay; storm: do it, close, and come back all at once.
+ * storm:  log in, settle, close, and come back all at once.
  * drain:  take in what waits, --target deliveries. */
 #define _GNU_SOURCE
 #include <signal.h>
@@ -24,6 +24,7 @@
 #include "wire.h"
 
 #define STALL_NS (5 * SECOND_NS)
+#define LOGIN_PATIENCE_NS (120 * SECOND_NS)
 #define SENT_AT_ONCE 64
 #define MANY 1000 /* connections: from here on their buffers are released when idle */
 
@@ -31,8 +32,8 @@ static struct {
     const char *mode, *flow;
     int port, window, coalesces, barrier, inflight;
     u64 rate, target;
-    double warm_s, measure_s, drain_s, linger_s, patience_s;
-} options = {"idle", "group", 0, 256, 0, 0, 50, 0, 0, 1, 5, 0, 0, 120};
+    double warm_s, measure_s, drain_s;
+} options = {"window", "group", 0, 256, 0, 0, 50, 0, 0, 1, 5, 0};
 
 static connection **senders;
 static u32 sender_count, receiver_count, next_sender;
@@ -66,7 +67,7 @@ static void log_all_in(u32 inflight) {
         handle_events(100);
         u64 now = now_ns();
         if (comes_back) come_back(now);
-        if (now - began > (u64)(options.patience_s * SECOND_NS) || (dead_count && !comes_back))
+        if (now - began > LOGIN_PATIENCE_NS || (dead_count && !comes_back))
             give_up_connecting();
     }
 }
@@ -271,8 +272,6 @@ static void read_option(const char *name, const char *value) {
     else if (!strcmp(name, "--warm")) options.warm_s = atof(value);
     else if (!strcmp(name, "--measure")) options.measure_s = atof(value);
     else if (!strcmp(name, "--drain")) options.drain_s = atof(value);
-    else if (!strcmp(name, "--linger")) options.linger_s = atof(value);
-    else if (!strcmp(name, "--patience")) options.patience_s = atof(value);
     else if (!strcmp(name, "--inflight")) options.inflight = atoi(value);
     else if (!strcmp(name, "--coalesce")) options.coalesces = atoi(value);
     else if (!strcmp(name, "--barrier")) options.barrier = atoi(value);
@@ -338,7 +337,6 @@ int main(int count, char **arguments) {
     } else {
         log_in_and_settle();
         meet_the_others();
-        if (options.linger_s > 0) wait_for(options.linger_s);
         if (!strcmp(options.mode, "storm")) run_storm();
         if (!strcmp(options.mode, "window") || !strcmp(options.mode, "rate")) run_load();
     }
