@@ -8,7 +8,7 @@
     log_level = "info"                 # debug, info, warning, error
     workers = 1                        # I/O threads
     handshake_threads = 2
-    flush_interval_ms = 2.0            # how long a busy worker may gather output; 0: never
+    flush_interval_ms = 3.5            # how long a busy relay may gather before it commits; 0: never
 
     [limits]                           # the fields of saltline.server.settings.Settings
     connections_max = 20000
@@ -77,7 +77,7 @@ class Config:
     log_level: int = logging.INFO
     workers: int = 1
     handshake_threads: int = 2
-    flush_interval_ms: float = 2.0
+    flush_interval_ms: float = 3.5
     deadlines: Deadlines = Deadlines()
 
 

@@ -152,6 +152,33 @@ class Connection:
             raise PeerGone
         return data
 
+    def write_at_once(self) -> bool:
+        """The usual case, and nothing else: all that waits is one buffer, and it leaves whole.
+
+        False: `write` has to see to it. Raises PeerGone.
+        """
+        output = self.output
+        if (
+            self.mask != READ
+            or self._unsent is not None
+            or len(output) != 1
+            or self.is_congested
+            or self.is_held_up
+            or self.is_leaving
+            or self.queued_bytes > RECORD_BYTES
+        ):
+            return False
+        self._unsent = data = output.popleft()
+        try:
+            sent = self.sock.send(data)
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return False  # tried again with the very same bytes
+        except OSError:
+            raise PeerGone from None
+        self.queued_bytes -= sent
+        self._unsent = None if sent == len(data) else memoryview(data)[sent:]
+        return self._unsent is None
+
     def write(self) -> int:
         """Send from the output what the socket takes; returns how many TLS writes were made.
 

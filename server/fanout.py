@@ -51,8 +51,12 @@ class _Gathering:
             return
         shared = frames[0] if len(frames) == 1 else b"".join(frames)
         self._start()
+        if not given:
+            for reader in self.audience:
+                put(reader, shared)
+            return
         for reader in self.audience:
-            had = given.get(reader) if given else None
+            had = given.get(reader)
             if had is None:
                 put(reader, shared)
             elif had < len(frames):
@@ -85,7 +89,8 @@ class Fanout:
 
     def send(self, reader: int, frame: bytes) -> None:
         """Queue a frame for one connection, after everything that was broadcast to it before."""
-        self.catch_up(reader)
+        if self._gatherings:
+            self.catch_up(reader)
         self._put(reader, frame)
 
     def catch_up(self, reader: int) -> None:

@@ -218,7 +218,7 @@ class Relay:
             self._handshakes.append(handshakes)
 
     def _start_threads(self, store: Store) -> None:
-        self._storage = StorageThread(store, self._on_stored)
+        self._storage = StorageThread(store, self._on_stored, self._commit_interval_s)
         self._driver.attach([worker.inbox for worker in self._workers], self._storage.submit)
         try:
             self._storage.start()
@@ -234,6 +234,10 @@ class Relay:
         ]
         for thread in threads:
             thread.start()
+
+    def _commit_interval_s(self) -> float:
+        is_busy = any(worker.pace.is_busy for worker in self._workers)
+        return self.config.flush_interval_ms / 1000 if is_busy else 0.0
 
     def _load_certificate(self, config: Config) -> tuple[Certificate, CertificateStatement]:
         now = datetime.now(UTC)
@@ -341,7 +345,10 @@ class Relay:
         ended.append(self._admin.stop(patience_s))
         ended += [handshakes.join(patience_s) for handshakes in self._handshakes]
         if not self.failure:
-            self._driver.drive([events.stopping])
+            try:
+                self._driver.drive([events.stopping])
+            except Exception as error:  # the threads are still to be ended
+                self.fault("stop", error)
             give_up_s = monotonic() + deadlines.stop_s
             while not self._driver.is_idle and not self.failure and monotonic() < give_up_s:
                 self._ended.wait(_POLL_S)

@@ -71,7 +71,7 @@ class Worker:
         self._on_failure = on_failure
         self._deadlines = deadlines
         self._queue_max_bytes = queue_max_bytes
-        self._pace = Pace(flush_interval_s)
+        self.pace = Pace(flush_interval_s)
         self._table = ConnectionTable(self._on_closed, deadlines.close_s)
         self._fanout = Fanout(self._put)
         self._events: list[Event] = []  # for the core, in this turn
@@ -138,7 +138,7 @@ class Worker:
         if now_s >= self._check_at_s:
             self._check_at_s = now_s + self._deadlines.check_every_s
             self._check_deadlines(now_s)
-        if self._dirty and (self._is_finishing or not self._pace.wait_s(now_s)):
+        if self._dirty and (self._is_finishing or not self.pace.wait_s(now_s)):
             self._write_all(now_s)
 
     def _has_work(self) -> bool:
@@ -146,7 +146,7 @@ class Worker:
 
     def _sleep_s(self, now_s: float) -> float:
         sleep_s = max(0.0, self._check_at_s - now_s)
-        return min(sleep_s, self._pace.wait_s(now_s)) if self._dirty else sleep_s
+        return min(sleep_s, self.pace.wait_s(now_s)) if self._dirty else sleep_s
 
     # --- input -----------------------------------------------------------------------------------
 
@@ -243,7 +243,7 @@ class Worker:
             self._read_on(connection)
         if connection.queued_bytes > self._queue_max_bytes:
             self._on_full(connection)
-        if not connection.is_blocked:
+        if not (connection.write_wants_write or connection.write_wants_read):
             self._dirty[number] = connection
 
     def _carry_out_rare(self, item: Work) -> None:
@@ -303,9 +303,12 @@ class Worker:
         dirty, self._dirty = self._dirty, {}
         writes = 0
         for number, connection in dirty.items():
-            if connection.is_lingering:
-                continue
             try:
+                if connection.write_at_once():
+                    writes += 1
+                    continue
+                if connection.is_lingering:
+                    continue
                 writes += connection.write()
             except PeerGone:
                 self._table.drop(connection)
@@ -324,7 +327,7 @@ class Worker:
                 self._table.say_goodbye(connection, now_s)
             else:
                 self._table.watch(connection)
-        self._pace.wrote(writes, now_s)
+        self.pace.wrote(writes, now_s)
 
     def _on_full(self, connection: Connection) -> None:
         """If it does not take even that: ask the core for less, and read nothing more from it."""

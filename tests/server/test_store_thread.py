@@ -240,3 +240,18 @@ def test_no_wake_up_is_lost(round_: int) -> None:
             collected.wait_for(token)
         assert collected.tokens == list(range(1, 101))
         assert thread.stop(TIMEOUT_S)
+
+
+def test_a_busy_relay_gathers_and_a_stop_ends_the_wait() -> None:
+    store, collected = GatedStore(), Collected()
+    for _ in range(2):
+        store.gate.release()
+    thread = StorageThread(store, collected.add, lambda: 3600.0)
+    thread.start()
+    thread.submit(DeleteEnvelopes(1, (1,)), 1)
+    collected.wait_for(1)
+    for token in range(2, 10):
+        thread.submit(DeleteEnvelopes(1, (token,)), token)  # an hour, if need be
+    assert thread.stop(TIMEOUT_S)
+    assert collected.tokens == list(range(1, 10))
+    assert [len(group) for group in store.groups] == [1, 8]
