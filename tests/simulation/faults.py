@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 from saltline.protocol.frames import encode_frame
 from saltline.protocol.messages import PROTOCOL_VERSION, encode_message
 from saltline.protocol.to_relay import Hello, Login
+from saltline.server.administration import RemoveUser
 from tests.simulation.client_machine import ClientMachine
 from tests.simulation.wiretap import INTRUDER
 
@@ -51,6 +52,7 @@ class Faults:
             (self.sleep_for_days, 6),
             (self.slow_down, 4),
             (self.intrude, 5),
+            (self.remove_somebody, 3),
         )
 
     # --- the network -----------------------------------------------------------------------------
@@ -156,6 +158,15 @@ class Faults:
                 Login(name, 1, signature, (), ()),
             ):
                 relay.hears(wire, encode_frame(encode_message(message)), now_ms)
+
+    def remove_somebody(self) -> None:
+        """The admin ends an account; what is written to it, or waits for it, comes to nothing."""
+        town = self._town
+        if town.relay.is_up and len(town.names) > 2 and not town.ledger.removed:
+            name = self._random.choice(town.names)
+            town.ledger.removed.add(name)
+            town.auditor.ended.add(name)
+            town.relay.ask(1, RemoveUser(name), town.agenda.now_ms)
 
     # --- time ------------------------------------------------------------------------------------
 

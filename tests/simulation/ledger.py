@@ -59,7 +59,7 @@ class Ledger:
         self.diaries: dict[str, Diary] = {}
         self.entries: dict[tuple[str, int], tuple[str, LineKind, str]] = {}
         self.left: set[tuple[str, str]] = set()  # (who, room): who once wished to leave it
-        self.reset: set[str] = set()
+        self.removed: set[str] = set()  # by the admin, or so the admin asked
         self.has_slept = False
         self.shown = 0
 
@@ -109,10 +109,14 @@ class Ledger:
         clock = line.body.startswith("This computer's clock")
         if clock and self.has_slept:  # a welcome of last week, read on waking: said and mended
             return
-        excused = line.kind is LineKind.NOTICE and (
-            (name, line.conversation) in self.left or line.conversation[1:] in self.reset
-        )
+        excused = line.kind is LineKind.NOTICE and (name, line.conversation) in self.left
+        if self._concerns_removed(name, line.conversation):  # a key was ended, and that is said
+            return
         require(excused, f"{name} has no reason to read in {line.conversation}: {line.body}")
+
+    def _concerns_removed(self, name: str, conversation: str) -> bool:
+        """Somebody whom the admin removed is one of the two."""
+        return name in self.removed or conversation[1:] in self.removed
 
     def _note_said(self, name: str, line: Line) -> None:
         require(line.body in self.typed, f"{name} says only what was typed")
@@ -135,7 +139,7 @@ class Ledger:
         heard = diary.heard.setdefault(author, [])
         require(said not in heard, f"{name} is shown it once: {line.body[:40]}")
         require(
-            said.place == len(heard) or author in self.reset,
+            said.place == len(heard) or author in self.removed,
             f"{name} is shown what {author} said in order: {said.place} is not {len(heard)}",
         )
         heard.append(said)
@@ -207,7 +211,9 @@ class Ledger:
             f"{name}'s mark goes forward: {before.delivery!r} to {line.delivery!r}",
         )
         if failed:
-            excused = (name, said.conversation) in self.left or said.conversation[1:] in self.reset
+            excused = (name, said.conversation) in self.left or self._concerns_removed(
+                name, said.conversation
+            )
             require(excused, f"{name}'s message does not fail: {line.reason}")
         if line.delivery in (Delivery.DELIVERED, Delivery.READ):
             other = self.diaries.get(said.conversation[1:], Diary())
@@ -224,7 +230,9 @@ class Ledger:
         wrong = []
         for said in self.said.values():
             to = said.conversation[1:]
-            if said.delivery is Delivery.FAILED or to in self.reset or said.author in self.reset:
+            if said.delivery is Delivery.FAILED or self._concerns_removed(
+                said.author, said.conversation
+            ):
                 continue
             if said.conversation.startswith("#"):
                 if said.delivery is not Delivery.RELAYED or not said.number:
@@ -240,7 +248,9 @@ class Ledger:
     def missing_in_rooms(self, name: str, held: dict[str, int]) -> list[str]:
         """What a member of these rooms, held up to these numbers, was not shown of them."""
         diary = self.diaries.get(name, Diary())
-        wrong = []
+        wrong: list[str] = []
+        if name in self.removed:
+            return wrong
         for room, last in held.items():
             shown = {line.number for line in diary.rows.values() if line.conversation == room}
             shown.discard(0)

@@ -56,7 +56,7 @@ class Machines:
         self.relay = RelayMachine(random, keys, self.wiretap, town.log_key, town.relay)
         self.relay.settings = self._settings()
         if self.relay.settings.delivery_window_bytes < 10_000:  # it holds a window, and a page
-            self.relay.queue_max_bytes = random.choice((60_000, 4_000_000))
+            self.relay.queue_max_bytes = random.choice((20_000, 60_000, 4_000_000))
         self.wiretap.window = self.relay.settings.delivery_window_envelopes
         self.network = Network(self.agenda, random, self)
         self.relay.network = self.network
@@ -78,8 +78,8 @@ class Machines:
             delivery_window_bytes=random.choice((8_192, 1024 * 1024)),
             mailbox_max_envelopes=random.choice((3, 20_000, 20_000)),
             waiting_per_connection_bytes=random.choice((6_000, 2 * 1024 * 1024)),
-            requests_burst=random.choice((900, 20_000, 20_000)),
-            requests_per_second=random.choice((50, 2_000)),
+            requests_burst=random.choice((450, 20_000, 20_000)),
+            requests_per_second=random.choice((20, 2_000)),
             registrations_per_minute_and_address=1_000,
         )
 

@@ -106,14 +106,21 @@ class Simulation(Machines):
 
     def _is_settled(self) -> bool:
         quiet = all(
-            client.core is not None and client.core.idle() for client in self.clients.values()
+            client.core is not None and client.core.idle() and not client.core.queued()
+            for client in self._staying
         )
         is_idle = self.relay.core is not None and self.relay.core.idle
         return quiet and is_idle and not self._unsettled()
 
+    @property
+    def _staying(self) -> list[ClientMachine]:
+        """All but whom the admin removed."""
+        removed = self.ledger.removed
+        return [client for name, client in self.clients.items() if name not in removed]
+
     def _unsettled(self) -> list[str]:
         missing = self.ledger.missing()
-        for client in self.clients.values():
+        for client in self._staying:
             assert client.vault is not None
             rows = client.vault.rows(
                 "SELECT room, last FROM rooms JOIN conversations ON name = room WHERE joined"
@@ -124,14 +131,17 @@ class Simulation(Machines):
     def _require_settled(self) -> None:
         missing = self._unsettled()
         require(not missing, f"within 60 s of calm everything is shown: {'; '.join(missing[:5])}")
-        for client in self.clients.values():
-            assert client.core is not None and client.vault is not None
+        for client in self._staying:
+            assert client.core is not None
             require(client.core.idle(), f"{client.name} has nothing left to do")
             require(client.core.queued() == 0, f"{client.name} has nothing queued")
-            self.ledger.reopened(client)
+        for client in self.clients.values():
+            if client.is_up:
+                self.ledger.reopened(client)
         self.auditor.audit(self.relay.disk.least(), "on the platters in the end")
         for client in self.clients.values():
-            self._require_same_log(client)
+            if client.is_up:
+                self._require_same_log(client)
             files = client.disk.files().values()
             require(not any(CANARY in each for each in files), "a vault shows nothing")
         said = [*self.relay.said, *self.laboratory.logged]
@@ -140,7 +150,7 @@ class Simulation(Machines):
     def _require_same_log(self, client: ClientMachine) -> None:
         assert client.vault is not None
         people = PeopleStore(client.vault)
-        for name in self.names:
+        for name in set(self.names) - self.auditor.ended:
             seen = tuple(people.entries(name))
             log = self.auditor.logs.get(name, ())
             require(log[: len(seen)] == seen, f"{client.name} sees {name}'s log as it is")

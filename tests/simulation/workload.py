@@ -26,7 +26,7 @@ class Workload:
         random = self._random
         for _ in range(random.choice((6, 12, 24))):
             at_ms = random.randrange(chaos_ms)
-            for _ in range(random.choice((1, 1, 1, 4))):
+            for _ in range(random.choice((1, 1, 1, 1, 4, 8))):
                 self._town.agenda.later(at_ms, "somebody", self._somebody_acts)
 
     def _somebody_acts(self) -> None:
@@ -39,23 +39,27 @@ class Workload:
         if not self._town.is_registered(client):
             return
         (what,) = self._random.choices(
-            (
-                self._write,
-                self._post,
-                self._read,
-                self._accept,
-                self._join,
-                self._leave,
-                self._retry,
-            ),
-            (50, 15, 15, 10, 5, 2, 3),
+            *zip(
+                (self._write, 50),
+                (self._post, 15),
+                (self._read, 15),
+                (self._accept, 10),
+                (self._join, 5),
+                (self._leave, 3),
+                (self._retry, 3),
+                (self._look_around, 1),
+                strict=True,
+            )
         )
         what(client)
         self._town.after_turn(client)
 
     def _text(self, kind: str) -> str:
         self._count += 1
-        size = self._random.choice((0, 0, 0, 0, 0, 200, 4_000, 30_000))
+        sizes = (
+            (0, 0, 0, 0, 0, 200, 4_000) if kind == "public" else (0, 0, 0, 0, 200, 4_000, 30_000)
+        )
+        size = self._random.choice(sizes)
         return f"{kind} {self._town.seed}-{self._count} " + "x" * size
 
     def _write(self, client: ClientMachine) -> None:
@@ -85,6 +89,11 @@ class Workload:
         client.do(
             self._town.agenda.now_ms,
             lambda core, at_ms: core.mark_read(f"@{other}", last, at_ms),
+        )
+
+    def _look_around(self, client: ClientMachine) -> None:
+        client.do(
+            self._town.agenda.now_ms, lambda core, at_ms: core.list_rooms(client.ticket(), at_ms)
         )
 
     def _accept(self, client: ClientMachine) -> None:
