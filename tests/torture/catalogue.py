@@ -18,6 +18,7 @@ from tests.torture import (
     slow_readers,
     start_up,
     strangers,
+    thread_stress,
     vault_disk_errors,
 )
 from tests.torture.trial import Torture
@@ -35,7 +36,7 @@ TORTURES: Final[tuple[Torture, ...]] = (
     ),
     Torture(
         "disk_errors",
-        "a disk that fails at any call stops the relay or its start, and nothing is lost or retried",
+        "a disk that fails at any call stops the relay or its start, and nothing is lost",
         disk_errors.run,
     ),
     Torture(
@@ -107,5 +108,10 @@ TORTURES: Final[tuple[Torture, ...]] = (
         "big_room",
         "in a room of thousands everyone hears soon, and coming and going costs no crowd",
         big_room.run,
+    ),
+    Torture(
+        "thread_stress",
+        "threads that change places all the time, stop and come back: nothing lost, nothing left",
+        thread_stress.run,
     ),
 )
