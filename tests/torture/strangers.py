@@ -58,7 +58,7 @@ class Visitors:
 
 def run(scale: Scale, folder: Path) -> Figures:
     """One kind of stranger after the other, from one address and from many."""
-    seconds = scale.of(5, 50) / 10
+    seconds = scale.of(3, 30) / 10
     limits = {"login_deadline_s": 3.0, "registrations_per_minute_and_address": _REGISTRATIONS}
     with MeasuredRelay(folder, limits=limits, deadlines={"handshake_s": 2.0}) as relay:
         relay.start()
@@ -108,7 +108,7 @@ def _register_as_fast_as_possible(relay: MeasuredRelay, addresses: int) -> tuple
         began_s = monotonic()
         here = 0
         for number in range(_REGISTRATIONS + 5):
-            with WireClient(relay.port, f"mass{place}-{number}", source=source) as stranger:
+            with WireClient(relay.port, f"mass{place * 100 + number:04}", source=source) as stranger:
                 stranger.ask_to_register()
                 answer = decode_relay_message(stranger.receive())
             if isinstance(answer, Welcome):
