@@ -56,6 +56,8 @@ class MortalRelay:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if error is not None and self.log.exists():
+            error.add_note("The relay logged last:\n" + self.log_text[-2_000:])
         if self._process is not None:
             self.kill()
 

@@ -1,0 +1,153 @@
+"""Texts and keys that nobody else may see, looked for wherever anything is written down.
+
+Two real clients talk through a relay that logs everything it can; then every file, log and answer
+is searched for what they said and for the keys of their vaults, in each form that a slip could give
+them. Every text carries one mark, so that one search finds any of them.
+"""
+
+import base64
+import os
+import re
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Final
+
+from saltline.client.messenger import Client
+from saltline.client.vault import views
+from saltline.crypto.keys import PrekeyPair
+from saltline.protocol.to_client import Error
+from tests.client.programs import PROGRAM, Process, owner_serves, wait_until
+from tests.torture.ledger import Ledger
+from tests.torture.mortal_relay import MANY_FROM_HERE, MortalRelay
+from tests.torture.pair import Pair
+from tests.torture.trial import Figures, Scale
+
+CONFIG: Final = 'log_level = "debug"\n' + MANY_FROM_HERE
+KEY_FILE: Final = "vault.key"  # holds the vault's key by the person's choice, 0600
+_EDGES: Final = re.compile(rb"^.{4}(.*).{4}$", re.DOTALL)
+
+
+def forms(secret: bytes) -> set[bytes]:
+    """As it is, as UTF-16, in hexadecimal and, wherever it may begin there, in base64."""
+    found = {secret, secret.hex().encode(), secret.hex().upper().encode()}
+    for skipped in range(3):
+        for encode in (base64.b64encode, base64.urlsafe_b64encode):
+            inner = _EDGES.match(encode(bytes(skipped) + secret + bytes(3)))
+            assert inner is not None
+            found.add(inner[1][:-4])
+    if secret.isascii():
+        found |= {secret.decode().encode(name) for name in ("utf-16-le", "utf-16-be")}
+    return found
+
+
+class Searched:
+    """What was looked through, and for how much."""
+
+    def __init__(self, wanted: Iterable[bytes]) -> None:
+        self._wanted = sorted({form for secret in wanted for form in forms(secret)})
+        self.places = 0
+        self.size_bytes = 0
+
+    def look(self, place: str, data: bytes) -> None:
+        """Raises AssertionError if something is there."""
+        self.places += 1
+        self.size_bytes += len(data)
+        hits = sum(form in data for form in self._wanted)
+        assert not hits, f"in the clear: {hits} forms of what is secret, in {place}"
+
+    def look_into(self, folder: Path, *but: str) -> None:
+        """Every file below."""
+        for path in sorted(folder.rglob("*")):
+            if path.is_file() and path.name not in but:
+                self.look(str(path), path.read_bytes())
+
+
+def run(scale: Scale, folder: Path) -> Figures:
+    """Say a lot of secrets, and find none of them."""
+    count = scale.of(50, 1_000)
+    mark = f"canary{secrets.token_hex(12)}"
+    ledger = Ledger()
+    with MortalRelay(folder / "relay", config=CONFIG) as relay:
+        relay.start()
+        with Pair(relay, ledger, folder) as pair:
+            pair.say(2)
+            pair.finish()
+            for number in range(count // 2):
+                pair.alice.send("bob", f"{mark} {number}")
+                pair.bob.send("alice", f"{mark} {number} back")
+            wait_until(lambda: not pair.alice.status().queued, "all of it on the relay")
+            keys = [*_keys_of(pair.alice), *_keys_of(pair.bob)]
+            searched = Searched([mark.encode(), *keys])
+            searched.look_into(folder, KEY_FILE)  # while all of it runs
+            half = count // 2
+            wait_until(lambda: pair.bob.count("@alice") >= 2 + half, "all of it at Bob's")
+            wait_until(lambda: pair.alice.count("@bob") >= 2 + 2 * half, "all of it at Alice's")
+        _talk_as_programs(relay, folder, mark, searched)
+        with relay.connect() as stranger:  # what is refused is not repeated in the log
+            stranger.send(mark.encode())
+            stranger.expect(Error)
+        wait_until(lambda: "refused with bad_message" in relay.log_text, "a line for debugging")
+        for words in (("users",), ("rooms",), ("stats",), ("check",)):
+            asked = relay.admin(*words)
+            assert asked.returncode == 0, asked.stderr
+            searched.look(f"saltline-server {words[0]}", (asked.stdout + asked.stderr).encode())
+        assert relay.stop() == 0
+        shutil.copytree(relay.data, folder / "backup")
+        searched.look_into(folder, KEY_FILE)
+    return {
+        "canary texts": 2 * half,
+        "keys": len(keys),
+        "places": searched.places,
+        "MB searched": searched.size_bytes // 1_000_000,
+        "found": 0,
+    }
+
+
+def _keys_of(client: Client) -> Iterator[bytes]:
+    """Everything secret that a vault holds, and the vault's own key."""
+    own = client._read(views.own_keys)
+    assert own is not None
+    yield own.to_bytes()[-64:-32]
+    yield own.to_bytes()[-32:]
+    yield client._vault._key
+    for (pair,) in client._read(lambda vault: list(vault.db.execute("SELECT pair FROM prekeys"))):
+        yield PrekeyPair.from_bytes(pair).secret
+
+
+def _talk_as_programs(relay: MortalRelay, folder: Path, mark: str, searched: Searched) -> None:
+    """The same with programs, whose memory must never reach a disk and whose names say nothing."""
+    alice, bob = folder / "alice", folder / "bob"
+    with Process(alice, "recv", "--follow") as first, Process(bob, "recv", "--follow") as second:
+        wait_until(lambda: owner_serves(alice) and owner_serves(bob), "both own their profiles")
+        sent = subprocess.run(
+            [*PROGRAM, "--profile", alice, "send", "bob", "-", "--wait", "delivered"],
+            input=f"{mark} from a program",
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert sent.returncode == 0, sent.stderr
+        searched.look("what saltline send says of itself", sent.stderr.encode())
+        wait_until(lambda: mark in second.line(), "shown")
+        searched.look_into(folder, KEY_FILE)
+        if sys.platform.startswith("linux"):
+            for pid in (relay.pid, first.process.pid, second.process.pid):
+                _look_at_process(pid, searched)
+        for program in (first, second):
+            ended = program.end(signal.SIGTERM)
+            searched.look("what a client says of itself", ended.err.encode())
+
+
+def _look_at_process(pid: int, searched: Searched) -> None:
+    process = Path(f"/proc/{pid}")
+    limits = (process / "limits").read_text()
+    assert re.search(r"^Max core file size +0 ", limits, re.MULTILINE), limits
+    for name in ("cmdline", "environ", "comm"):
+        searched.look(f"{name} of {pid}", (process / name).read_bytes())
+    for descriptor in (process / "fd").iterdir():
+        searched.look("the name of an open file", os.readlink(descriptor).encode())
