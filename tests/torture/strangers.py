@@ -108,7 +108,8 @@ def _register_as_fast_as_possible(relay: MeasuredRelay, addresses: int) -> tuple
         began_s = monotonic()
         here = 0
         for number in range(_REGISTRATIONS + 5):
-            with WireClient(relay.port, f"mass{place * 100 + number:04}", source=source) as stranger:
+            name = f"mass{place * 100 + number:04}"  # of one length: no two look alike
+            with WireClient(relay.port, name, source=source) as stranger:
                 stranger.ask_to_register()
                 answer = decode_relay_message(stranger.receive())
             if isinstance(answer, Welcome):
