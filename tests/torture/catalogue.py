@@ -12,6 +12,7 @@ from tests.torture import (
     full_mailbox,
     greedy_sender,
     half_open,
+    in_the_clear,
     lost_answers,
     power_loss,
     relay_killed,
@@ -43,6 +44,11 @@ TORTURES: Final[tuple[Torture, ...]] = (
         "start_up",
         "with a full mailbox and after kill -9 the relay serves within 5 s, its database whole",
         start_up.run,
+    ),
+    Torture(
+        "in_the_clear",
+        "what two clients said, and their keys, are written down nowhere that others can read",
+        in_the_clear.run,
     ),
     Torture(
         "power_loss",
