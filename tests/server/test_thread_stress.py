@@ -28,7 +28,7 @@ def test_every_lock_has_its_tier_in_the_documentation() -> None:
 
 def test_locks_are_only_taken_upwards(tmp_path: Path) -> None:
     with watched() as watch, thread_stress.restless():
-        thread_stress.everything_at_once(tmp_path / "crowd", 6)
+        thread_stress.everything_at_once(tmp_path / "crowd", 8)
         thread_stress.stop_in_the_middle(tmp_path / "stops", 1, seed=2)
         thread_stress.clients_start_and_stop(tmp_path / "clients", 3)
     assert watch.wrong == []
