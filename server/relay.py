@@ -357,7 +357,10 @@ class Relay:
         ended += [worker.join(patience_s) for worker in self._workers]
         ended.append(self._storage.stop(patience_s))
         if not all(ended):
-            log.error("A thread of the relay did not end in time.")
+            # The storage thread is no daemon: the process stays until the disk lets it go.
+            self._fail(
+                "A thread of the relay did not end in time. What it acknowledged is on its disk."
+            )
 
 
 def _now_ms() -> int:
