@@ -11,6 +11,8 @@ import msgspec
 
 from saltline.protocol import to_client, to_relay
 from saltline.protocol.errors import ErrorCode, ProtocolError
+from saltline.protocol.frames import HEADER_BYTES
+from saltline.protocol.limits import FRAME_MAX_BYTES
 
 PROTOCOL_VERSION: Final = 1
 # Kept for the followed key log: refused with UNSUPPORTED_VERSION until both sides know them.
@@ -72,6 +74,14 @@ _DECODE_ERRORS: Final = (msgspec.MsgspecError, RecursionError, UnicodeDecodeErro
 def encode_message(message: ClientMessage | RelayMessage) -> bytes:
     """The body of a frame."""
     return _encoder.encode(message)
+
+
+def encode_framed(message: ClientMessage | RelayMessage) -> bytes:
+    """The whole frame: `encode_frame(encode_message(message))` in one step."""
+    body = _encoder.encode(message)
+    if len(body) > FRAME_MAX_BYTES:
+        raise ValueError(f"a frame's body has at most {FRAME_MAX_BYTES} bytes, not {len(body)}")
+    return len(body).to_bytes(HEADER_BYTES, "big") + body
 
 
 def decode_client_message(body: bytes) -> ClientMessage:

@@ -8,7 +8,7 @@
     log_level = "info"                 # debug, info, warning, error
     workers = 1                        # I/O threads
     handshake_threads = 2
-    flush_interval_ms = 3.5            # how long a busy relay may gather before it commits; 0: never
+    flush_interval_ms = 3.5            # what a busy relay may wait to commit more; 0: nothing
 
     [limits]                           # the fields of saltline.server.settings.Settings
     connections_max = 20000

@@ -21,7 +21,7 @@ from saltline.server.entrance import Entrance
 from saltline.server.generations import Generations
 from saltline.server.limits import TokenBuckets, address_group
 from saltline.server.mailboxes import Mailboxes
-from saltline.server.peers import Connection
+from saltline.server.peers import Connection, Device
 from saltline.server.presence import Presence
 from saltline.server.registration import Registration
 from saltline.server.rooms import Rooms
@@ -135,10 +135,13 @@ class RelayCore:
             except ProtocolError as error:
                 desk.refuse(sender, 0, error)
                 break
-            if sender.device is None:
-                desk.attempt(self._handle_stranger, sender, request, body)
-            else:
-                desk.attempt(self._handle, sender, request)
+            try:
+                if sender.device is None:
+                    self._handle_stranger(sender, request, body)
+                else:
+                    self._handle(sender, sender.device, request)
+            except Exception as error:
+                desk.failed(sender, request, error)
         desk.request_bytes = 0
         desk.pause_if_too_much(sender)
         return desk.finish()
@@ -188,7 +191,7 @@ class RelayCore:
             raise ProtocolError(ErrorCode.STOPPING, _STOPPING)
         handler(sender, request, body)
 
-    def _handle(self, sender: Connection, request: ClientMessage) -> None:
+    def _handle(self, sender: Connection, device: Device, request: ClientMessage) -> None:
         desk = self._desk
         self._admin.requests += 1
         handler, cost = self._handlers.get(type(request), _ONLY_FOR_STRANGERS)
@@ -197,7 +200,7 @@ class RelayCore:
                 raise ProtocolError(ErrorCode.STOPPING, _STOPPING)
             if type(request) is to_relay.Post:
                 cost += len(request.statement) // _POST_TOKEN_BYTES
-            wait_ms = self._requests.take(sender.known.account.id, cost, desk.now_ms)
+            wait_ms = self._requests.take(device.account.id, cost, desk.now_ms)
             if wait_ms:
                 raise ProtocolError(
                     ErrorCode.RATE_LIMITED, "Too many requests. This one was not done.", wait_ms

@@ -4,8 +4,7 @@ Changes are gathered and told once a second: who comes back at once was never go
 """
 
 from saltline.protocol import to_client
-from saltline.protocol.frames import encode_frame
-from saltline.protocol.messages import encode_message
+from saltline.protocol.messages import encode_framed
 from saltline.server.effects import Broadcast
 from saltline.server.peers import Account, Connection
 from saltline.server.switchboard import Switchboard
@@ -124,7 +123,7 @@ class Presence:
                     numbers |= {connection.number for connection in other.connections}
         if numbers:
             message = to_client.Presence(username, account is not None)
-            frame = encode_frame(encode_message(message))
+            frame = encode_framed(message)
             self._desk.add(Broadcast(sorted(numbers), frame))
 
     def connections_changed(self, account: Account) -> None:

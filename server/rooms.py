@@ -9,14 +9,13 @@ from saltline.crypto.signatures import Malformed, RoomStatement
 from saltline.protocol import to_client, to_relay
 from saltline.protocol.content import RoomKind
 from saltline.protocol.errors import ErrorCode, ProtocolError
-from saltline.protocol.frames import encode_frame
 from saltline.protocol.limits import (
     MEMBER_LIST_MAX,
     PAGE_MAX_BYTES,
     ROOM_LIST_MAX,
     TEXT_MAX_BYTES,
 )
-from saltline.protocol.messages import encode_message
+from saltline.protocol.messages import encode_framed
 from saltline.protocol.names import BadName, check_room
 from saltline.server.effects import Broadcast
 from saltline.server.peers import Connection, Device
@@ -117,7 +116,7 @@ class Rooms:
         )
         room.last = number
         room.members = members
-        frame = encode_frame(encode_message(message))
+        frame = encode_framed(message)
         recipients = room.recipients()
         room.last_frame = frame if room.has_slow else b""  # not 64 KiB a room for nobody
         if recipients:

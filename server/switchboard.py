@@ -7,8 +7,7 @@ from typing import Any, Final
 
 from saltline.crypto.keylog import LogKey
 from saltline.protocol.errors import ErrorCode, ProtocolError
-from saltline.protocol.frames import encode_frame
-from saltline.protocol.messages import RelayMessage, encode_message
+from saltline.protocol.messages import RelayMessage, encode_framed
 from saltline.protocol.to_client import Error
 from saltline.server.administration import Refused
 from saltline.server.effects import (
@@ -105,8 +104,7 @@ class Switchboard:
     def send(self, connection: Connection, message: RelayMessage) -> None:
         """A message for one connection, unless it is gone."""
         if connection.is_open:
-            frame = encode_frame(encode_message(message))
-            self._effects.append(Send(connection.number, frame))
+            self._effects.append(Send(connection.number, encode_framed(message)))
 
     def send_frame(self, connection: Connection, frame: bytes) -> None:
         """The same, encoded before."""
@@ -219,7 +217,10 @@ class Switchboard:
             connection.waiting_bytes -= size
             self._waiting_bytes -= size
         step = otherwise if type(outcome) is StoreError else then
-        self.attempt(step, connection, request, operation, outcome)
+        try:
+            step(connection, request, operation, outcome)
+        except Exception as error:
+            self.failed(connection, request, error)
 
     def attempt(
         self, step: Callable[..., None], connection: Connection | None, request: Any, *more: Any
@@ -227,16 +228,21 @@ class Switchboard:
         """Take a step for a request: step(connection, request, …); answer what it raises."""
         try:
             step(connection, request, *more)
-        except ProtocolError as error:
-            self._answer_error(connection, request, error)
         except Exception as error:
-            # A mistake of ours costs the one who met it, not everyone.
-            self.log(ERROR, f"A step of {_describe(request)} failed: {_origin(error)}.")
-            self._answer_error(
-                connection,
-                request,
-                ProtocolError(ErrorCode.INTERNAL, "The relay made a mistake. Try again."),
-            )
+            self.failed(connection, request, error)
+
+    def failed(self, connection: Connection | None, request: Any, error: Exception) -> None:
+        """A step for a request raised this: answer it."""
+        if isinstance(error, ProtocolError):
+            self._answer_error(connection, request, error)
+            return
+        # A mistake of ours costs the one who met it, not everyone.
+        self.log(ERROR, f"A step of {_describe(request)} failed: {_origin(error)}.")
+        self._answer_error(
+            connection,
+            request,
+            ProtocolError(ErrorCode.INTERNAL, "The relay made a mistake. Try again."),
+        )
 
     def pause_if_too_much(self, connection: Connection) -> None:
         """Take nothing more from one who asks faster than the disk can do."""

@@ -2,6 +2,7 @@
 
 import os
 from collections import deque
+from collections.abc import Callable
 from typing import Final, Generic, TypeVar
 
 _ONE: Final = (1).to_bytes(8, "little")
@@ -61,19 +62,17 @@ class Inbox(Generic[Item]):
     sees the other.
     """
 
-    __slots__ = ("_items", "_sleeping", "wakeup")
+    __slots__ = ("_items", "_sleeping", "put", "wakeup")
 
     def __init__(self) -> None:
         self.wakeup = Wakeup()
         self._items: deque[Item] = deque()
+        # Append without waking; `wake` must follow. For a poster that holds a lock.
+        self.put: Callable[[Item], None] = self._items.append
         self._sleeping = False
 
     def __len__(self) -> int:
         return len(self._items)
-
-    def put(self, item: Item) -> None:
-        """Append without waking; `wake` must follow. For a poster that holds a lock."""
-        self._items.append(item)
 
     def wake(self) -> None:
         """Wake the owner if it sleeps."""

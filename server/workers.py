@@ -38,7 +38,7 @@ from saltline.server.work import Adopt, Finish, Stored, Work
 HELPING: Final = 64
 # How much of what the store has done the core gets at once. Afterwards members of a busy room are
 # written to, and the core hears who is too slow, before it pushes more to them.
-RESULTS_PER_TURN: Final = 128
+RESULTS_PER_TURN: Final = 256
 # A reader so slow that not even the answers to what it asked before fit is cut off.
 QUEUE_CUT_FACTOR: Final = 4
 # Below this part of its bound a queue counts as drained.

@@ -11,13 +11,15 @@ from msgspec import inspect
 
 from saltline.protocol import to_client, to_relay
 from saltline.protocol.errors import ErrorCode, ProtocolError
-from saltline.protocol.limits import FRAME_MAX_BYTES
+from saltline.protocol.frames import encode_frame
+from saltline.protocol.limits import ENVELOPE_MAX_BYTES, FRAME_MAX_BYTES
 from saltline.protocol.messages import (
     RESERVED_TAGS,
     ClientMessage,
     RelayMessage,
     decode_client_message,
     decode_relay_message,
+    encode_framed,
     encode_message,
 )
 from tests.protocol.wire_values import (
@@ -227,3 +229,11 @@ def test_a_changed_byte_is_a_message_or_a_protocol_error(
         assert refusal.code is ErrorCode.BAD_MESSAGE
     else:
         assert decode(type(message), encode_message(message)) == message
+
+
+def test_a_frame_in_one_step_is_the_frame_in_two() -> None:
+    short, longest = to_relay.Ping(7), to_relay.Submit(1, "bob", 1, bytes(ENVELOPE_MAX_BYTES), b"")
+    for message in (short, longest):
+        assert encode_framed(message) == encode_frame(encode_message(message))
+    with pytest.raises(ValueError, match="at most"):
+        encode_framed(to_relay.Submit(1, "bob", 1, bytes(FRAME_MAX_BYTES), b""))
