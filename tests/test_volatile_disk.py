@@ -114,9 +114,11 @@ def test_names_are_forgotten_until_the_directory_is_synced(disk: VolatileDisk) -
 
     disk.put({})
     disk._open("new", plain).xSync(0)
+    disk._open("new-wal", journal)
+    disk.kill()
     disk._open("new-wal", journal).xSync(0)
     disk.cut(random.Random(1))
-    assert list(disk.files()) == ["new", "new-wal"]
+    assert list(disk.files()) == ["new", "new-wal"], "by whoever opens a journal and syncs it"
 
 
 def test_a_killed_process_loses_nothing_and_writes_nothing_more(disk: VolatileDisk) -> None:

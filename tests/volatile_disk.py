@@ -199,14 +199,14 @@ class VolatileDisk:
     def _open(self, name: str, flags: list[int]) -> "VolatileFile":
         self._require_power()
         inode = self._names.get(name)
-        is_new = inode is None
         if inode is None:
             if not flags[0] & apsw.SQLITE_OPEN_CREATE:
                 raise apsw.CantOpenError(f"{name} is not there")
             inode = self._names[name] = _Inode()
         flags[1] = flags[0]
-        # SQLite syncs the directory with the first sync of a new journal, and only then.
-        return VolatileFile(self, inode, is_new and bool(flags[0] & _JOURNALS))
+        # SQLite on Unix syncs the directory with the first sync of a journal that it may have made.
+        may_be_new = bool(flags[0] & _JOURNALS and flags[0] & apsw.SQLITE_OPEN_CREATE)
+        return VolatileFile(self, inode, may_be_new)
 
     def _delete(self, name: str, and_sync: bool) -> None:
         if name not in self._names:

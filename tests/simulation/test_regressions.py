@@ -15,6 +15,9 @@ BROKE_ONCE: Final = (
     # Not the product: a relay's queue that is smaller than what it may push at once cuts its
     # reader off again and again.
     1213,
+    # Not the product: a disk that let a journal's name go although SQLite had synced its folder,
+    # when another process than the one that made the journal opened it.
+    199,
 )
 
 
