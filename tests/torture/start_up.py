@@ -50,7 +50,8 @@ def run(scale: Scale, folder: Path) -> Figures:
                     wire.log_in(keys[0])
                     assert read_envelope(wire.expect(Deliver).envelope) == (LANE.format(0), 1)
             crowd.finish()
-        assert slowest_s < SERVES_WITHIN_S, f"it served after {slowest_s:.1f} s"
+        # The suite shares its machine with whatever else runs there.
+        assert slowest_s < scale.of(4, 1) * SERVES_WITHIN_S, f"it served after {slowest_s:.1f} s"
         assert relay.stop() == 0
         relay.check()
         relay.start()
