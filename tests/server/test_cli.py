@@ -146,24 +146,6 @@ def test_sigterm_answers_what_it_took_and_keeps_what_it_acknowledged(start: Star
         ]
 
 
-def test_kill_9_loses_nothing_that_was_acknowledged(start: Start) -> None:
-    relay = start().wait_ready()
-    pin = relay.pin
-    with relay.connect("ada") as ada, relay.connect("bob") as bob:
-        ada.register()
-        bob_keys = bob.register()
-        bob.sock.close()
-        for number in range(20):
-            ada.submit("bob", b"%d" % number)
-        relay.send(signal.SIGKILL)
-        relay.process.wait(TIMEOUT_S)
-    again = start().wait_ready()
-    assert again.pin == pin
-    with again.connect("bob") as bob:
-        bob.log_in(bob_keys)
-        assert [bob.fetch() for _ in range(20)] == [b"%d" % number for number in range(20)]
-
-
 def test_sighup_reloads_certificate_and_configuration(start: Start, tmp_path: Path) -> None:
     now, day = datetime.now(UTC), timedelta(days=1)
     write_pair(tmp_path, ec.generate_private_key(ec.SECP256R1()), now - day, now + day)
