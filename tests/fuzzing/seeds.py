@@ -140,4 +140,5 @@ def envelopes() -> list[bytes]:
     bob, envelope = introduction()
     opened = bob.opens(envelope)
     header = b"\x01" + bytes(4) + len(opened.header_bytes).to_bytes(4, "big") + opened.header_bytes
-    return [bytes(200), b"\3" + header + bytes(32 + 40), *scripts()]
+    boxes = [b"\3" + header + bytes(32 + size) for size in (40, 39, 0)]
+    return [bytes(200), *boxes, *scripts()]

@@ -58,7 +58,7 @@ TARGETS: Final = (
     Target("layouts", layout_targets.layouts, seeds.layouts, 2400),
     Target("keylogs", layout_targets.keylogs, seeds.keylogs, 80, lines_max=8_000),
     Target("bundles", layout_targets.bundles, seeds.bundles, 80),
-    Target("envelopes", session_targets.envelopes, seeds.envelopes, 4000, lines_max=3_000),
+    Target("envelopes", session_targets.envelopes, seeds.envelopes, 4000, lines_max=8_000),
     Target("sessions", session_targets.sessions, seeds.scripts, 120, lines_max=30_000),
     Target("states", session_targets.states, seeds.scripts, 40),
     Target("names", text_targets.names, lambda: seeds.NAMES, 300),

@@ -13,14 +13,13 @@ from saltline.protocol.errors import ErrorCode
 from saltline.protocol.messages import decode_client_message, encode_message
 from saltline.server.administration import RemoveUser
 from tests.protocol.wire_values import elements, struct_type, values
-from tests.server.every_state import (
+from tests.server.connection_states import STATES, Scene
+from tests.server.every_message import (
     DOCUMENTED,
     FOR_STRANGERS,
     MESSAGES,
     PUSHED,
-    STATES,
     VALID,
-    Scene,
     check_answers,
     ends_the_connection,
     variants,
