@@ -6,6 +6,8 @@ An entry that is refused is announced, not shown, and the history hash goes on o
 
 from typing import Final
 
+from msgspec.structs import replace
+
 from saltline.client.contacts import Contacts
 from saltline.client.context import SYSTEM, Context
 from saltline.client.model import Delivery, LineChanged, LineKind
@@ -14,10 +16,13 @@ from saltline.client.vault.timeline import NewLine
 from saltline.crypto.encoding import Malformed
 from saltline.crypto.primitives import CryptoError
 from saltline.crypto.signatures import (
+    EMPTY_HISTORY,
     Identity,
     RoomStatement,
+    lengthen,
     next_history_hash,
     room_payload,
+    seen_of,
     verify,
 )
 from saltline.protocol.content import BadContent, RoomKind, decode_text
@@ -79,12 +84,29 @@ class RoomEntries:
             )
         self._refused.clear()
 
-    def add(self, state: RoomState, entry: RoomEntry, *, is_history: bool) -> None:
-        """Take one entry in. The hash goes on whatever the entry is worth."""
+    def whole(self, pushed: RoomEntry) -> RoomEntry | None:
+        """A pushed entry with the hash that it leaves out; None if only the relay has that."""
+        try:
+            seen = seen_of(pushed.statement)
+        except Malformed:
+            return None
+        seen_hash = self._ctx.rooms.hash_at(pushed.room, seen) if seen else EMPTY_HISTORY
+        if not seen_hash:
+            return None
+        return replace(pushed, statement=lengthen(pushed.statement, seen_hash))
+
+    def add(self, state: RoomState, entry: RoomEntry, *, is_history: bool) -> bool:
+        """Take one entry in. The hash goes on whatever the entry is worth.
+
+        False, and nothing was done, for a pushed one whose signature is not good: its author may
+        have seen another history than ours, which the whole entry tells.
+        """
         room = state.room
         try:
             statement, author = self._check(state, entry, is_history=is_history)
         except (BadRoomEntry, CryptoError, Malformed) as error:
+            if isinstance(error, CryptoError) and not is_history:
+                return False
             self._refused.setdefault(room, []).append((entry.number, str(error)))
         else:
             self._ctx.rooms.set_author_time(room, author.hash, statement.time_ms)
@@ -94,6 +116,7 @@ class RoomEntries:
         )
         own_time_ms = self._own_time(state, entry)
         self._ctx.rooms.save(RoomState(room, entry.number, following, own_time_ms))
+        return True
 
     def _own_time(self, state: RoomState, entry: RoomEntry) -> int:
         if entry.username != self._ctx.account.username:

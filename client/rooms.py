@@ -208,10 +208,14 @@ class Rooms:
         state = self._ctx.rooms.state(room)
         if state is None or not self._ctx.timeline.is_joined(room):
             return
+        whole = self._entries.whole(entry)
         if held is not None:
-            held.add([entry])
-        elif entry.number == state.last + 1 and state.hash:
-            self._take(room, [entry], is_history=False)
+            if whole is None:
+                held.refetch = True
+            else:
+                held.add([whole])
+        elif entry.number == state.last + 1 and state.hash and whole is not None:
+            self._take(room, [whole], is_history=False)
         elif entry.number > state.last:
             self._fetch(room)
 
@@ -228,7 +232,9 @@ class Rooms:
             if entry.number > asked_to and self._is_unknown(entry):
                 self._look_up(room, entries[position:])
                 return
-            self._entries.add(state, entry, is_history=is_history)
+            if not self._entries.add(state, entry, is_history=is_history):
+                self._fetch(room)
+                return
 
     def _is_unknown(self, entry: RoomEntry) -> bool:
         """Whether a lookup may tell who signed: a stranger, or a member with a new key."""

@@ -34,6 +34,7 @@ _HISTORY = label("history")
 _STATEMENT = struct.Struct(">B16sQQ32s")
 STATEMENT_HEAD_BYTES = _STATEMENT.size
 """What stands before a room statement's body."""
+_SHORT_HEAD_BYTES = STATEMENT_HEAD_BYTES - HASH_BYTES
 _CHAINED = struct.Struct(">32s64sII")
 
 EMPTY_HISTORY = bytes(HASH_BYTES)
@@ -194,6 +195,23 @@ class RoomStatement(NamedTuple):
             raise Malformed("number is not below 2^63")
         body = data[STATEMENT_HEAD_BYTES:]
         return cls(kind, message_id, time_ms, seen, seen_hash, body)
+
+
+def shorten(statement: bytes) -> bytes:
+    """A statement without its ``seen_hash``, for readers who hold that hash themselves (§6)."""
+    return statement[:_SHORT_HEAD_BYTES] + statement[STATEMENT_HEAD_BYTES:]
+
+
+def seen_of(short: bytes) -> int:
+    """The number that a shortened statement claims to have seen. Raises Malformed."""
+    if len(short) < _SHORT_HEAD_BYTES:
+        raise Malformed("too short")
+    return int.from_bytes(short[_SHORT_HEAD_BYTES - 8 : _SHORT_HEAD_BYTES], "big")
+
+
+def lengthen(short: bytes, seen_hash: bytes) -> bytes:
+    """The statement of which this is the short form. What it says is for `decode` to check."""
+    return short[:_SHORT_HEAD_BYTES] + seen_hash + short[_SHORT_HEAD_BYTES:]
 
 
 def room_payload(relay_id: bytes, room: str, author: bytes, statement: bytes) -> bytes:

@@ -124,7 +124,10 @@ class CaughtUp(Wire, frozen=True, tag="caught_up"):
 
 
 class RoomEntry(Wire, frozen=True, tag="entry"):
-    """A room's entry: pushed to members, and what a page of history holds."""
+    """A room's entry: what a page of history holds.
+
+    Pushed to members it carries its statement shortened: they hold the hash that it leaves out.
+    """
 
     room: RoomName
     number: Count

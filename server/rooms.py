@@ -5,7 +5,7 @@ The relay checks who, where and when; the signature is for the members, who do n
 
 from typing import Final
 
-from saltline.crypto.signatures import Malformed, RoomStatement
+from saltline.crypto.signatures import Malformed, RoomStatement, shorten
 from saltline.protocol import to_client, to_relay
 from saltline.protocol.content import RoomKind
 from saltline.protocol.errors import ErrorCode, ProtocolError
@@ -112,7 +112,12 @@ class Rooms:
         if room is None:
             return
         message = to_client.RoomEntry(
-            entry.room, number, entry.username, entry.device, entry.statement, entry.signature
+            entry.room,
+            number,
+            entry.username,
+            entry.device,
+            shorten(entry.statement),
+            entry.signature,
         )
         room.last = number
         room.members = members

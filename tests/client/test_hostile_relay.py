@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -234,13 +235,34 @@ def test_answers_to_nothing_change_nothing(alice: Person, bob: Person) -> None:
     assert alice.core.ready and alice.lines("@bob") == before
 
 
+def in_entries(message: RelayMessage, **changed: Any) -> RelayMessage:
+    """Every room entry, pushed or of history, with other fields."""
+    if isinstance(message, to_client.RoomEntry):
+        return msgspec.structs.replace(message, **changed)
+    if isinstance(message, to_client.HistoryPage):
+        entries = tuple(msgspec.structs.replace(each, **changed) for each in message.entries)
+        return msgspec.structs.replace(message, entries=entries)
+    return message
+
+
+def test_a_pushed_entry_that_was_tampered_with_is_fetched_whole(alice: Person, bob: Person) -> None:
+    settle(alice, bob)
+    alice.offline()
+    alice.tamper = lambda m: [
+        in_entries(m, signature=bytes(64)) if isinstance(m, to_client.RoomEntry) else m
+    ]
+    alice.online()
+    bob.post("#lobby", "signed by bob")
+    settle(alice, bob)
+    assert alice.texts("#lobby") == ["signed by bob"]
+    assert not any("not signed" in notice for notice in alice.notices("#lobby"))
+
+
 def test_room_entries_that_nobody_signed_are_not_shown(alice: Person, bob: Person) -> None:
     settle(alice, bob)
 
     def forge(message: RelayMessage) -> Iterable[RelayMessage]:
-        if isinstance(message, to_client.RoomEntry):
-            message = msgspec.structs.replace(message, signature=bytes(64))
-        yield message
+        yield in_entries(message, signature=bytes(64))
 
     alice.offline()
     alice.tamper = forge
@@ -256,9 +278,7 @@ def test_an_entry_under_another_name_is_not_shown(alice: Person, bob: Person) ->
     alice.offline()
 
     def rename(message: RelayMessage) -> Iterable[RelayMessage]:
-        if isinstance(message, to_client.RoomEntry):
-            message = msgspec.structs.replace(message, username="alice")
-        yield message
+        yield in_entries(message, username="alice")
 
     alice.tamper = rename
     alice.online()

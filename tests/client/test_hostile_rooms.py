@@ -117,10 +117,16 @@ def test_a_page_that_says_it_begins_elsewhere_skips_nothing(alice: Person, bob: 
 def test_own_entries_come_back_with_other_words(alice: Person, bob: Person) -> None:
     settle(alice, bob)
 
+    def reworded(entry: to_client.RoomEntry) -> to_client.RoomEntry:
+        words = entry.statement.replace(b"I agree", b"I never")
+        return msgspec.structs.replace(entry, statement=words)
+
     def change(message: RelayMessage) -> Iterable[RelayMessage]:
-        if isinstance(message, to_client.RoomEntry) and message.username == "alice":
-            words = message.statement.replace(b"I agree", b"I never")
-            message = msgspec.structs.replace(message, statement=words)
+        if isinstance(message, to_client.RoomEntry):
+            message = reworded(message)
+        if isinstance(message, to_client.HistoryPage):
+            entries = tuple(map(reworded, message.entries))
+            message = msgspec.structs.replace(message, entries=entries)
         yield message
 
     under(alice, change)

@@ -14,10 +14,13 @@ from saltline.crypto.signatures import (
     RoomStatement,
     certificate_payload,
     identity_payload,
+    lengthen,
     login_payload,
     next_history_hash,
     register_payload,
     room_payload,
+    seen_of,
+    shorten,
 )
 from tests.crypto.people import REFUSALS, Device, flips
 
@@ -137,6 +140,16 @@ def test_a_room_statement_is_laid_out_as_written() -> None:
     assert room_payload(b"r" * 32, "#salt", author, statement) == (
         b"saltline/1 room\x00" + lp(b"r" * 32) + lp(b"#salt") + author + statement
     )
+
+
+def test_a_shortened_statement_lacks_the_hash_alone() -> None:
+    statement = STATEMENT.encode()
+    short = shorten(statement)
+    assert short == b"\x01" + b"m" * 16 + u64(7) + u64(3) + "grüße".encode()
+    assert seen_of(short) == 3
+    assert lengthen(short, b"c" * 32) == statement
+    with pytest.raises(Malformed):
+        seen_of(short[:32])
 
 
 @pytest.mark.parametrize(

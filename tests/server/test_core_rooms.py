@@ -5,7 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from saltline.crypto.signatures import EMPTY_HISTORY, RoomStatement, next_history_hash
+from saltline.crypto.signatures import (
+    EMPTY_HISTORY,
+    RoomStatement,
+    lengthen,
+    next_history_hash,
+    shorten,
+)
 from saltline.protocol.content import RoomKind
 from saltline.protocol.errors import ErrorCode
 from saltline.protocol.to_client import (
@@ -28,7 +34,9 @@ def test_a_post_reaches_every_member_with_its_number() -> None:
     ada, bob, eve = members(relay, "ada", "bob", "eve")
     request = ada.post_request("#lobby", ada.statement(TEXT, b"hello"))
     ada.connection.send(request)
-    entry = RoomEntry("#lobby", 4, "ada", 1, request.statement, request.signature)
+    short = shorten(request.statement)
+    assert lengthen(short, EMPTY_HISTORY) == request.statement
+    entry = RoomEntry("#lobby", 4, "ada", 1, short, request.signature)
     assert ada.take() == [Posted(request.id, "#lobby", 4), entry]
     assert bob.take() == [entry]
     assert eve.take() == [entry]

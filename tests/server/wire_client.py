@@ -16,6 +16,7 @@ from saltline.crypto.signatures import (
     EMPTY_HISTORY,
     RoomStatement,
     certificate_payload,
+    lengthen,
     login_payload,
     register_payload,
     room_payload,
@@ -167,7 +168,8 @@ class WireClient(RawClient):
     def hear(self) -> bytes:
         """The text of the next room entry that has one."""
         while True:
-            entry = RoomStatement.decode(self.expect(RoomEntry).statement, 1_000_000)
+            pushed = self.expect(RoomEntry).statement
+            entry = RoomStatement.decode(lengthen(pushed, EMPTY_HISTORY), 1_000_000)
             if entry.kind == RoomKind.TEXT:
                 return entry.body
 
