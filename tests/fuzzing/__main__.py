@@ -8,6 +8,7 @@ to tests/fuzzing/found/ and named; `--replay FILE NAME` tries it again.
 """
 
 import argparse
+import os
 import re
 import shlex
 import subprocess
@@ -90,7 +91,11 @@ def _launcher(target: Target, folder: Path) -> Path:
 
 def _run(launcher: Path, flags: Sequence[str]) -> tuple[int, str]:
     done = subprocess.run(
-        [launcher, *flags], cwd=ROOT, stderr=subprocess.STDOUT, stdout=subprocess.PIPE
+        [launcher, *flags],
+        cwd=ROOT,
+        env={**os.environ, "TMPDIR": str(launcher.parent)},  # it ends without cleaning up
+        stderr=subprocess.STDOUT,
+        stdout=subprocess.PIPE,
     )
     return done.returncode, done.stdout.decode("utf-8", "replace")
 
