@@ -4,7 +4,6 @@ import re
 import selectors
 import socket
 import ssl
-from collections import deque
 from typing import Final
 
 from saltline.protocol.errors import ProtocolError
@@ -77,7 +76,8 @@ class Connection:
         self.sock = sock
         self.mask = 0  # what the selector watches
         self.decoder = FrameDecoder(FRAME_MAX_BEFORE_LOGIN_BYTES)
-        self.waiting: deque[bytes] = deque()  # bodies read, and not yet given to the core
+        # Lists, since an empty deque takes 600 bytes of the 16,000 of a connection.
+        self.waiting: list[bytes] = []  # bodies read, and not yet given to the core
         self.frame_by_s = 0.0  # when the unfinished frame must be whole; 0: none is begun
         self.fault: ProtocolError | None = None  # nothing can be read after this
         self.has_ended = False  # the peer sends nothing more
@@ -88,7 +88,7 @@ class Connection:
         self.is_leaving = False  # the core has let go of it; its output may still leave
         self.is_lingering = False  # its output has left; waiting for the peer to close
         self.close_by_s = 0.0
-        self.output: deque[bytes] = deque()
+        self.output: list[bytes] = []
         self.queued_bytes = 0  # of `output` and what TLS holds of it
         self._unsent: bytes | memoryview | None = None  # OpenSSL wants these very bytes again
         self.read_wants_write = False
@@ -124,13 +124,13 @@ class Connection:
 
     def take_waiting(self, most: int) -> list[bytes]:
         """The oldest bodies for the core, up to one with a long answer."""
-        waiting = self.waiting
-        bodies: list[bytes] = []
-        while waiting and len(bodies) < most:
-            bodies.append(waiting.popleft())
-            if _LONG_ANSWER.match(bodies[-1]):
+        bodies = self.waiting[:most]
+        for count, body in enumerate(bodies, 1):
+            if _LONG_ANSWER.match(body):
                 self.awaits_answer = True
+                bodies = bodies[:count]
                 break
+        del self.waiting[: len(bodies)]
         return bodies
 
     def read(self) -> bytes | None:
@@ -168,7 +168,7 @@ class Connection:
             or self.queued_bytes > RECORD_BYTES
         ):
             return False
-        self._unsent = data = output.popleft()
+        self._unsent = data = output.pop()
         try:
             sent = self.sock.send(data)
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
@@ -225,16 +225,18 @@ class Connection:
     def _next_chunk(self) -> bytes:
         output = self.output
         if len(output) == 1:
-            return output.popleft()
+            return output.pop()
         if self.queued_bytes <= WRITE_BYTES:
             chunk = b"".join(output)
             output.clear()
             return chunk
-        frames, size = [], 0
-        while output and size < WRITE_BYTES:
-            frames.append(output.popleft())
-            size += len(frames[-1])
-        return b"".join(frames)
+        count = size = 0
+        while size < WRITE_BYTES:
+            size += len(output[count])
+            count += 1
+        chunk = b"".join(output[:count])
+        del output[:count]
+        return chunk
 
     def say_goodbye(self) -> None:
         """Send TLS close_notify and end our direction, so that what was sent before arrives.

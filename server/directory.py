@@ -1,12 +1,12 @@
 """Public keys: prekeys in, bundles and key log entries out (docs/protocol.md §2, §7)."""
 
 from saltline.crypto.bundles import BadBundle, Prekey
-from saltline.crypto.signatures import Malformed
+from saltline.crypto.signatures import Identity, Malformed
 from saltline.protocol import to_client, to_relay
 from saltline.protocol.errors import ErrorCode, ProtocolError
 from saltline.protocol.limits import PAGE_MAX_BYTES, PAGE_MAX_ENTRIES
 from saltline.server.limits import DailyQuota
-from saltline.server.peers import Connection, Device
+from saltline.server.peers import Connection
 from saltline.server.store import interface as told
 from saltline.server.store import operations as ask
 from saltline.server.switchboard import Switchboard
@@ -22,16 +22,17 @@ class Directory:
     def publish(self, connection: Connection, request: to_relay.Publish) -> None:
         """Take a device's own prekeys, each signed by its identity."""
         device = connection.known
+        identity = device.identity
         work = ask.StorePrekeys(
             device.mailbox,
-            tuple(self._checked_prekey(device, encoded) for encoded in request.prekeys),
+            tuple(self._checked_prekey(identity, encoded) for encoded in request.prekeys),
         )
         self._desk.persist(work, self._published, connection, request)
 
-    def _checked_prekey(self, device: Device, encoded: bytes) -> ask.PublicPrekey:
+    def _checked_prekey(self, identity: Identity, encoded: bytes) -> ask.PublicPrekey:
         try:
             prekey = Prekey.decode(encoded)
-            prekey.verify(device.identity, self._desk.now_ms)
+            prekey.verify(identity, self._desk.now_ms)
         except (Malformed, BadBundle) as error:
             raise ProtocolError(ErrorCode.BAD_PREKEY, f"A prekey was refused: {error}.") from None
         return ask.PublicPrekey(prekey.kind, prekey.id, prekey.not_after_ms, encoded)

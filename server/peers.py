@@ -19,15 +19,21 @@ class Account:
 class Device:
     """A device that has logged in on a connection."""
 
-    __slots__ = ("account", "generation", "identity", "mailbox")
+    __slots__ = ("_identity", "account", "generation", "mailbox", "number")
 
     def __init__(
         self, account: Account, mailbox: int, identity: Identity, generation: bytes
     ) -> None:
         self.account = account
         self.mailbox = mailbox
-        self.identity = identity
+        self.number = identity.device
         self.generation = generation
+        self._identity = identity.encode()  # a third of the memory, and seldom asked for
+
+    @property
+    def identity(self) -> Identity:
+        """Its public ID."""
+        return Identity.decode(self._identity)
 
 
 class Connection:

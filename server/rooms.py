@@ -147,7 +147,7 @@ class Rooms:
             account.id,
             device.mailbox,
             account.username,
-            device.identity.device,
+            device.number,
             statement.message_id,
             statement.time_ms,
             statement.seen,
