@@ -13,6 +13,7 @@ from saltline.protocol.messages import (
 from saltline.protocol.to_client import (
     Deliver,
     Error,
+    Joined,
     Posted,
     Submitted,
     Welcome,
@@ -109,6 +110,8 @@ class Wiretap:
             self._pushed(wire, tap, message)
         elif isinstance(message, Posted):
             self._asked(tap, message.id)
+            self.posts.add((message.room, message.number))
+        elif isinstance(message, Joined):
             self.posts.add((message.room, message.number))
         elif isinstance(message, Welcome):
             require(wire.client != INTRUDER, "nobody logs in without the key")
