@@ -18,6 +18,9 @@ BROKE_ONCE: Final = (
     # Not the product: a disk that let a journal's name go although SQLite had synced its folder,
     # when another process than the one that made the journal opened it.
     199,
+    # Not the product: a first message from somebody whom the admin had removed meanwhile is
+    # dropped, and its recipient is told so where what belongs to no conversation is told.
+    923,
 )
 
 
