@@ -152,32 +152,24 @@ class Connection:
             raise PeerGone
         return data
 
-    def write_at_once(self) -> bool:
-        """The usual case, and nothing else: all that waits is one buffer, and it leaves whole.
+    def write_now(self, data: bytes) -> bool | None:
+        """Send a buffer of at most RECORD_BYTES without queueing it; whether it left.
 
-        False: `write` has to see to it. Raises PeerGone.
+        None: something is in the way, nothing was done. Raises PeerGone.
         """
-        output = self.output
-        if (
-            self.mask != READ
-            or self._unsent is not None
-            or len(output) != 1
-            or self.is_congested
-            or self.is_held_up
-            or self.is_leaving
-            or self.queued_bytes > RECORD_BYTES
-        ):
-            return False
-        self._unsent = data = output.pop()
+        if self.output or self._unsent is not None or self.mask != READ:
+            return None  # watched for reading alone: neither blocked nor on its way out
         try:
             sent = self.sock.send(data)
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
-            return False  # tried again with the very same bytes
+            sent = 0  # tried again with the very same bytes
         except OSError:
             raise PeerGone from None
-        self.queued_bytes -= sent
-        self._unsent = None if sent == len(data) else memoryview(data)[sent:]
-        return self._unsent is None
+        if sent == len(data):
+            return True
+        self._unsent = memoryview(data)[sent:] if sent else data
+        self.queued_bytes = len(data) - sent
+        return False
 
     def write(self) -> int:
         """Send from the output what the socket takes; returns how many TLS writes were made.

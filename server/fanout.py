@@ -20,6 +20,8 @@ GATHERINGS_MAX: Final = 8
 
 Put = Callable[[int, bytes], None]
 """Queues bytes (second) for a connection (first), if it is there."""
+PutAll = Callable[[Sequence[int], bytes], None]
+"""The same for many connections."""
 
 
 class _Gathering:
@@ -44,7 +46,7 @@ class _Gathering:
             self.given[reader] = len(self.frames)
             put(reader, b"".join(self.frames[given:]))
 
-    def end(self, put: Put) -> None:
+    def end(self, put: Put, put_all: PutAll) -> None:
         """Give everyone what they have not had, and start anew."""
         frames, given = self.frames, self.given
         if not frames:
@@ -52,22 +54,20 @@ class _Gathering:
         shared = frames[0] if len(frames) == 1 else b"".join(frames)
         self._start()
         if not given:
-            for reader in self.audience:
-                put(reader, shared)
+            put_all(self.audience, shared)
             return
-        for reader in self.audience:
-            had = given.get(reader)
-            if had is None:
-                put(reader, shared)
-            elif had < len(frames):
+        put_all([reader for reader in self.audience if reader not in given], shared)
+        for reader, had in given.items():
+            if had < len(frames):
                 put(reader, b"".join(frames[had:]))
 
 
 class Fanout:
     """Between what the core asks for in a turn and the output queues of one worker."""
 
-    def __init__(self, put: Put) -> None:
+    def __init__(self, put: Put, put_all: PutAll) -> None:
         self._put = put
+        self._put_all = put_all
         self._gatherings: dict[int, _Gathering] = {}  # by the identity of the audience
 
     def broadcast(self, audience: Sequence[int], frame: bytes) -> None:
@@ -85,7 +85,7 @@ class Fanout:
         gathering.frames.append(frame)
         gathering.size_bytes += len(frame)
         if gathering.size_bytes >= WRITE_BYTES:
-            gathering.end(self._put)
+            gathering.end(self._put, self._put_all)
 
     def send(self, reader: int, frame: bytes) -> None:
         """Queue a frame for one connection, after everything that was broadcast to it before."""
@@ -104,4 +104,4 @@ class Fanout:
         if self._gatherings:
             gatherings, self._gatherings = self._gatherings, {}
             for gathering in gatherings.values():
-                gathering.end(self._put)
+                gathering.end(self._put, self._put_all)

@@ -18,6 +18,7 @@ from saltline.server.config import Deadlines
 from saltline.server.connection import (
     READ,
     READS_PER_TURN,
+    RECORD_BYTES,
     UNREAD_MAX_BYTES,
     WRITE,
     Connection,
@@ -73,7 +74,7 @@ class Worker:
         self._queue_max_bytes = queue_max_bytes
         self.pace = Pace(flush_interval_s)
         self._table = ConnectionTable(self._on_closed, deadlines.close_s)
-        self._fanout = Fanout(self._put)
+        self._fanout = Fanout(self._put, self._put_all)
         self._events: list[Event] = []  # for the core, in this turn
         self._results: deque[tuple[int, Outcome | StoreError]] = deque()  # likewise, from the store
         self._again: dict[int, Connection] = {}  # to be read without waiting for the selector
@@ -246,6 +247,31 @@ class Worker:
         if not (connection.write_wants_write or connection.write_wants_read):
             self._dirty[number] = connection
 
+    def _put_all(self, numbers: Sequence[int], frames: bytes) -> None:
+        """The same for many: written at once, where nothing is in the way, else queued."""
+        now_s = monotonic()
+        if len(frames) > RECORD_BYTES or self.pace.wait_s(now_s):
+            for number in numbers:
+                self._put(number, frames)
+            return
+        live, writes = self._table.live, 0
+        for number in numbers:
+            connection = live.get(number)
+            if connection is None:
+                continue
+            try:
+                is_sent = connection.write_now(frames)
+            except PeerGone:
+                self._table.drop(connection)
+                continue
+            if is_sent is None:
+                self._put(number, frames)
+                continue
+            writes += 1
+            if not is_sent:
+                self._dirty[number] = connection
+        self.pace.wrote(writes, now_s)
+
     def _carry_out_rare(self, item: Work) -> None:
         match item:
             case Stored():
@@ -304,9 +330,6 @@ class Worker:
         writes = 0
         for number, connection in dirty.items():
             try:
-                if connection.write_at_once():
-                    writes += 1
-                    continue
                 if connection.is_lingering:
                     continue
                 writes += connection.write()

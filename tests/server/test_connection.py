@@ -84,6 +84,34 @@ def test_records_that_leave_together_are_corked_together() -> None:
         connection_on(Tls(BrokenPipeError()), bytes(WRITE_BYTES)).write()
 
 
+def test_a_buffer_may_pass_an_empty_queue_and_nothing_else() -> None:
+    connection = connection_on(Tls())
+    assert connection.write_now(b"not watched yet") is None
+    connection.mask = READ
+    assert connection.write_now(b"abc") is True
+    assert connection.queued_bytes == 0
+    connection = connection_on(Tls(), b"first")
+    connection.mask = READ
+    assert connection.write_now(b"second") is None
+    with pytest.raises(PeerGone):
+        broken = connection_on(Tls(BrokenPipeError()))
+        broken.mask = READ
+        broken.write_now(b"abc")
+
+
+@pytest.mark.parametrize("answer", [ssl.SSLWantWriteError(), ssl.SSLWantReadError(), 2])
+def test_what_did_not_leave_at_once_leaves_before_anything_else(answer: int | Exception) -> None:
+    tls = Tls(answer)
+    connection = connection_on(tls)
+    connection.mask = READ
+    assert connection.write_now(b"abcdef") is False
+    connection.output.append(b"gh")
+    connection.queued_bytes += 2
+    assert connection.write_now(b"later") is None
+    connection.write()
+    assert tls.sent == b"abcdefgh" and connection.queued_bytes == 0
+
+
 def test_of_a_part_the_rest_is_sent_before_anything_else() -> None:
     tls = Tls(2, 1)
     connection = connection_on(tls, b"abcdef")

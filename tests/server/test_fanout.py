@@ -1,6 +1,7 @@
 """Gathering broadcasts: one buffer for many, and everybody's order as it was."""
 
 import random
+from collections.abc import Sequence
 
 from saltline.server.connection import WRITE_BYTES
 from saltline.server.fanout import GATHERED_MIN_READERS, GATHERINGS_MAX, Fanout
@@ -18,13 +19,17 @@ class Queues:
     def put(self, number: int, data: bytes) -> None:
         self.puts.append((number, data))
 
+    def put_all(self, numbers: Sequence[int], data: bytes) -> None:
+        for number in numbers:
+            self.put(number, data)
+
     def of(self, number: int) -> bytes:
         return b"".join(data for each, data in self.puts if each == number)
 
 
 def test_many_readers_share_one_buffer() -> None:
     queues = Queues()
-    fanout = Fanout(queues.put)
+    fanout = Fanout(queues.put, queues.put_all)
     for frame in (b"one ", b"two ", b"three"):
         fanout.broadcast(MANY, frame)
     assert queues.puts == []
@@ -36,14 +41,14 @@ def test_many_readers_share_one_buffer() -> None:
 
 def test_few_readers_get_each_frame_at_once() -> None:
     queues = Queues()
-    fanout = Fanout(queues.put)
+    fanout = Fanout(queues.put, queues.put_all)
     fanout.broadcast(FEW, b"one")
     assert [queues.of(number) for number in FEW] == [b"one"] * len(FEW)
 
 
 def test_what_is_for_one_stands_where_it_was_sent() -> None:
     queues = Queues()
-    fanout = Fanout(queues.put)
+    fanout = Fanout(queues.put, queues.put_all)
     author, other, stranger = MANY[3], MANY[4], 7
     fanout.broadcast(MANY, b"a")
     fanout.send(author, b"posted a ")
@@ -59,7 +64,7 @@ def test_what_is_for_one_stands_where_it_was_sent() -> None:
 
 def test_a_room_that_shrinks_or_grows_keeps_its_order() -> None:
     queues = Queues()
-    fanout = Fanout(queues.put)
+    fanout = Fanout(queues.put, queues.put_all)
     grown = [*MANY, 999]
     fanout.broadcast(MANY, b"1")
     fanout.broadcast(grown, b"2")
@@ -72,7 +77,7 @@ def test_a_room_that_shrinks_or_grows_keeps_its_order() -> None:
 
 def test_a_buffer_is_no_longer_than_a_write() -> None:
     queues = Queues()
-    fanout = Fanout(queues.put)
+    fanout = Fanout(queues.put, queues.put_all)
     frame = bytes(WRITE_BYTES // 4)
     for _ in range(10):
         fanout.broadcast(MANY, frame)
@@ -92,7 +97,7 @@ def test_any_mixture_keeps_the_order_of_each_room_and_of_answers() -> None:
     rooms = {name: [list(range(size)), list(range(size + 2))] for name, size in sizes.items()}
     for _ in range(20):
         queues = Queues()
-        fanout = Fanout(queues.put)
+        fanout = Fanout(queues.put, queues.put_all)
         sent: list[tuple[str, set[int]]] = []
         for step in range(200):
             reader = dice.randrange(64)
