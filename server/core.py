@@ -106,16 +106,17 @@ class RelayCore:
             desk.dismiss(stranger, ErrorCode.STOPPING, _STOPPING)
             return desk.finish()
         settings = desk.settings
-        oldest = desk.strangers.in_the_way(
-            group, settings.unauthenticated_per_address, settings.unauthenticated_max
+        in_the_way = desk.strangers.in_the_way(
+            stranger, settings.unauthenticated_per_address, settings.unauthenticated_max
         )
-        if oldest is not None:
+        if in_the_way is not None:
             desk.dismiss(
-                oldest,
+                in_the_way,
                 ErrorCode.TOO_MANY_CONNECTIONS,
-                "Too many connections wait to log in; this one gave way to a newer one.",
+                "Too many connections wait to log in; this one gave way to others.",
             )
-        desk.strangers.add(stranger)
+        if stranger.is_open:
+            desk.strangers.add(stranger)
         return desk.finish()
 
     def received(self, connection: int, bodies: Sequence[bytes], now_ms: int) -> list[Effect]:
@@ -233,6 +234,11 @@ class RelayCore:
         desk.resume_paused()
         self._say_goodbye_when_done()
         return desk.finish()
+
+    @property
+    def logins(self) -> int:
+        """How many strangers wait for the relay to let them in, or to refuse them."""
+        return self._desk.strangers.served
 
     @property
     def idle(self) -> bool:

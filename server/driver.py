@@ -115,6 +115,11 @@ class CoreDriver:
                 raise TypeError(f"the core asked for a {type(effect).__name__}")
 
     @property
+    def logins(self) -> int:
+        """See `RelayCore.logins`; without the lock, since a glance will do."""
+        return self._core.logins
+
+    @property
     def is_idle(self) -> bool:
         """Whether the core waits for no operation."""
         with self._lock:

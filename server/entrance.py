@@ -102,7 +102,7 @@ class Entrance:
             raise ProtocolError(ErrorCode.TOO_EARLY, "The first message is a hello.")
         if connection.is_logging_in:
             raise ProtocolError(ErrorCode.TOO_EARLY, "The request before is not answered yet.")
-        connection.is_logging_in = True
+        self._desk.strangers.serve(connection, True)
 
     # --- logged in -----------------------------------------------------------------------------
 

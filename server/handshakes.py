@@ -24,11 +24,17 @@ from saltline.server.settings import CertificateStatement
 from saltline.server.wakeup import Inbox
 from saltline.server.work import Adopt
 
-# Of each kind in one thread: connections that said nothing yet; that said something and wait for
-# their turn; handshakes that began, of some 50 KB each (190 with the longest ClientHello).
-SILENT_MAX: Final = 1024
-SPOKEN_MAX: Final = 1024
+# Of each kind in one thread: connections that said nothing yet, or said something and wait for
+# their turn, of a descriptor each, so that everybody may come back at once; and handshakes that
+# began, of some 50 KB each (190 with the longest ClientHello).
+WAITING_MAX: Final = 8192
 BEGUN_MAX: Final = 512
+# So long is left to each, however many want to begin: two round trips and a slow computer.
+BEGUN_PATIENCE_S: Final = 1.0
+# Of so many of the newest, those whose addresses cost least have their turn.
+_NEWEST: Final = 2048
+# While the relay has more logins on its hands than it can do, nobody is let in to wait for theirs.
+SWAMPED_SLEEP_S: Final = 0.002
 # A handshake's beginning costs 0.3 ms, its end next to nothing.
 BEGINNINGS_PER_TURN: Final = 16
 # What an address has cost lately: for each handshake that it began, less for one that it finished,
@@ -50,13 +56,23 @@ OnFailure = Callable[[str, BaseException], None]
 class _Handshake:
     """One connection on its way to a worker; `tls` is set from its first byte on."""
 
-    __slots__ = ("deadline_s", "descriptor", "group", "mask", "sock", "statement", "tls")
+    __slots__ = (
+        "began_s",
+        "deadline_s",
+        "descriptor",
+        "group",
+        "mask",
+        "sock",
+        "statement",
+        "tls",
+    )
 
     def __init__(self, sock: socket.socket, group: str, deadline_s: float) -> None:
         self.sock = sock
         self.descriptor = sock.fileno()  # stays when TLS takes the socket over
         self.group = group
         self.deadline_s = deadline_s
+        self.began_s = 0.0
         self.mask = 0
         self.tls: ssl.SSLSocket | None = None
         self.statement: CertificateStatement
@@ -85,6 +101,8 @@ class HandshakeThread:
         *,
         deadline_s: float,
         per_address_max: Callable[[], int],
+        waiting_max: int = WAITING_MAX,
+        is_swamped: Callable[[], bool] = lambda: False,
     ) -> None:
         self.inbox: Inbox[tuple[socket.socket, str] | None] = Inbox()
         self._tls = tls
@@ -92,6 +110,8 @@ class HandshakeThread:
         self._on_failure = on_failure
         self._deadline_s = deadline_s
         self._per_address_max = per_address_max
+        self._waiting_max = waiting_max
+        self._is_swamped = is_swamped
         self._selector = selectors.DefaultSelector()
         # By descriptor, oldest first.
         self._silent: dict[int, _Handshake] = {}
@@ -154,7 +174,7 @@ class HandshakeThread:
                 self._go_on(begun)
             elif (silent := self._silent.get(key.fd)) is not None:
                 self._listen_to(silent)
-        if self._spoken:
+        if self._spoken and not self._is_swamped():
             self._begin_some()
         self._take_in(self.inbox.take())
         now_s = monotonic()
@@ -169,6 +189,8 @@ class HandshakeThread:
             self._cost = {group: cost // 2 for group, cost in costs if cost > 1}
 
     def _sleep_s(self) -> float | None:
+        if self._spoken and self._is_swamped():
+            return SWAMPED_SLEEP_S
         if self._spoken:
             return min(self._check_every_s, max(0.0, self._more_at_s - monotonic()))
         return self._check_every_s if self._silent or self._begun else None
@@ -178,7 +200,7 @@ class HandshakeThread:
         for item in items:
             if item is None:
                 self._is_stopping = True
-            elif self._arriving > SILENT_MAX:
+            elif self._arriving > self._waiting_max:
                 item[0].close()  # newer ones would push it out before its turn
             else:
                 self._wait_for_first_byte(*item)
@@ -189,7 +211,7 @@ class HandshakeThread:
         if siblings and len(siblings) >= self._per_address_max():
             quiet = (each for each in siblings if each.descriptor in self._silent)
             self._give_up(next(quiet, siblings[0]))
-        if len(self._silent) >= SILENT_MAX:
+        if len(self._silent) >= self._waiting_max:
             self._listen_to(next(iter(self._silent.values())))
         handshake = _Handshake(sock, group, monotonic() + self._deadline_s)
         self._by_group.setdefault(group, deque()).append(handshake)
@@ -201,7 +223,7 @@ class HandshakeThread:
         if not _has_spoken(handshake):  # not TLS, or gone
             self._give_up(handshake)
             return
-        if len(self._spoken) >= SPOKEN_MAX:
+        if len(self._spoken) >= self._waiting_max:
             self._give_up(self._first_to_go(self._spoken))
         del self._silent[handshake.descriptor]
         self._spoken[handshake.descriptor] = handshake
@@ -212,13 +234,15 @@ class HandshakeThread:
         may_all = monotonic() >= self._more_at_s
         waiting = [
             each
-            for each in reversed(self._spoken.values())
+            for each in islice(reversed(self._spoken.values()), _NEWEST)
             if may_all or cost.get(each.group, 0) < COST_FREE_MAX
         ]
         waiting.sort(key=lambda each: cost.get(each.group, 0))
         spent_s = 0.0
         for handshake in waiting[:BEGINNINGS_PER_TURN]:
-            began_s = monotonic()
+            began_s = handshake.began_s = monotonic()
+            if not self._has_room(began_s):
+                break
             before = cost.get(handshake.group, 0)
             cost[handshake.group] = before + COST_BEGUN
             self._begin(handshake)
@@ -226,6 +250,16 @@ class HandshakeThread:
                 spent_s += monotonic() - began_s
         if spent_s:
             self._more_at_s = monotonic() + spent_s
+
+    def _has_room(self, now_s: float) -> bool:
+        """Whether another may begin; one that takes its time may have to go for that."""
+        if len(self._begun) < BEGUN_MAX:
+            return True
+        first = self._first_to_go(self._begun)
+        if first.began_s > now_s - BEGUN_PATIENCE_S:
+            return False
+        self._give_up(first)
+        return True
 
     def _first_to_go(self, handshakes: dict[int, _Handshake]) -> _Handshake:
         oldest = islice(handshakes.values(), _OLDEST)
@@ -245,8 +279,6 @@ class HandshakeThread:
             return
         handshake.statement = statement
         del self._spoken[handshake.descriptor]
-        if len(self._begun) >= BEGUN_MAX:
-            self._give_up(self._first_to_go(self._begun))
         self._begun[handshake.descriptor] = handshake
         self._go_on(handshake)
 

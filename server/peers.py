@@ -87,6 +87,7 @@ class Strangers:
 
     def __init__(self) -> None:
         self._all: dict[int, Connection] = {}
+        self._served: set[int] = set()
         self._by_address: dict[str, dict[int, Connection]] = {}
 
     def __len__(self) -> int:
@@ -96,12 +97,31 @@ class Strangers:
         """Who came first of all that are here."""
         return next(iter(self._all.values()), None)
 
-    def in_the_way(self, address: str, per_address: int, in_all: int) -> Connection | None:
-        """Who has to go before one more of this address can come."""
-        neighbours = self._by_address.get(address, {})
+    @property
+    def served(self) -> int:
+        """How many wait for the relay now, and not the relay for them."""
+        return len(self._served)
+
+    def serve(self, connection: Connection, is_served: bool) -> None:
+        """A stranger's request is being worked on, or is no more."""
+        connection.is_logging_in = is_served
+        if is_served:
+            self._served.add(connection.number)
+        else:
+            self._served.discard(connection.number)
+
+    def in_the_way(self, newcomer: Connection, per_address: int, in_all: int) -> Connection | None:
+        """Who has to go before one more can come: who came first and makes us wait.
+
+        Never one whose login is being worked on: in a crowd that all come back at once nobody
+        would get to its end. The newcomer itself, if there is nobody else.
+        """
+        neighbours = self._by_address.get(newcomer.address, {})
         if len(neighbours) >= per_address:
-            return next(iter(neighbours.values()))
-        return self.oldest() if len(self._all) >= in_all else None
+            return _oldest_idle(neighbours) or newcomer
+        if len(self._all) >= in_all:
+            return _oldest_idle(self._all) or newcomer
+        return None
 
     def add(self, connection: Connection) -> None:
         """The newest."""
@@ -110,8 +130,13 @@ class Strangers:
 
     def discard(self, connection: Connection) -> None:
         """It is gone, or no stranger any more."""
+        self._served.discard(connection.number)
         if self._all.pop(connection.number, None) is not None:
             neighbours = self._by_address[connection.address]
             del neighbours[connection.number]
             if not neighbours:
                 del self._by_address[connection.address]
+
+
+def _oldest_idle(connections: dict[int, Connection]) -> Connection | None:
+    return next((each for each in connections.values() if not each.is_logging_in), None)

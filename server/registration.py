@@ -55,7 +55,7 @@ class Registration:
         _work: ask.FindCode,
         found: told.CodeFound,
     ) -> None:
-        connection.is_logging_in = False
+        self._desk.strangers.serve(connection, False)
         device, number, previous = _FIRST_DEVICE, 0, _NO_PREVIOUS
         if found.username:
             account = replay(found.entries, self._desk.log_key.public)

@@ -37,7 +37,7 @@ from saltline.server.core import RelayCore
 from saltline.server.data_folder import DataFolder
 from saltline.server.driver import CoreDriver, log
 from saltline.server.errors import UsageError, where
-from saltline.server.handshakes import HandshakeThread, TlsState
+from saltline.server.handshakes import WAITING_MAX, HandshakeThread, TlsState
 from saltline.server.listener import Acceptor, listen
 from saltline.server.settings import CertificateStatement, Registration, Settings
 from saltline.server.store.interface import Outcome, Store, StoreError, StoreUnusable
@@ -49,6 +49,8 @@ from saltline.server.workers import Worker
 
 # For the database, the log, the admin and what Python opens.
 DESCRIPTORS_KEPT: Final = 64
+# Some 50 ms of work for the core and the store.
+LOGINS_AT_ONCE: Final = 128
 MakeCore = Callable[
     [Settings, LogKey, CertificateStatement, Callable[[int], bytes]],
     RelayCore,
@@ -213,6 +215,10 @@ class Relay:
                 self.fault,
                 deadline_s=config.deadlines.handshake_s,
                 per_address_max=lambda: self.config.settings.unauthenticated_per_address,
+                waiting_max=min(
+                    WAITING_MAX, self._descriptors_max // (4 * config.handshake_threads)
+                ),
+                is_swamped=self._is_swamped,
             )
             cleanup.callback(handshakes.close)
             self._handshakes.append(handshakes)
@@ -234,6 +240,11 @@ class Relay:
         ]
         for thread in threads:
             thread.start()
+
+    def _is_swamped(self) -> bool:
+        return self._driver.logins > LOGINS_AT_ONCE or any(
+            len(worker.inbox) > LOGINS_AT_ONCE for worker in self._workers
+        )
 
     def _commit_interval_s(self) -> float:
         is_busy = any(worker.pace.is_busy for worker in self._workers)

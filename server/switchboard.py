@@ -115,7 +115,7 @@ class Switchboard:
         """Answer a request, or the connection (0), with an error; some end the connection."""
         code = error.code
         self.send(connection, Error(request_id, code, error.detail[:400], error.retry_after_ms))
-        connection.is_logging_in = False
+        self.strangers.serve(connection, False)
         ends = code in _INCORRIGIBLE if connection.device else code not in _CORRECTABLE
         if ends:
             self.close(connection, f"refused with {code.value}")
@@ -142,7 +142,7 @@ class Switchboard:
         self.strangers.discard(connection)
         connection.hello = connection.challenge = b""
         connection.device = device
-        connection.is_logging_in = False
+        self.strangers.serve(connection, False)
         device.account.connections.append(connection)
         self.accounts[device.account.id] = device.account
         self.mailboxes[device.mailbox] = connection

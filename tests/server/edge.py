@@ -168,6 +168,10 @@ class ScriptedCore(RelayCore):
     def idle(self) -> bool:
         return not self.tokens
 
+    @property
+    def logins(self) -> int:
+        return 0
+
     def admin(self, ticket: int, request: AdminRequest, now_ms: int) -> list[Effect]:
         self.happened.append(("admin", request))
         return [Answer(ticket, Refused(code="bad_name", detail=type(request).__name__))]

@@ -294,3 +294,27 @@ def test_a_long_post_costs_what_many_short_ones_do() -> None:
     (error,) = ada.connection.take_all(Error)
     assert error.code == ErrorCode.RATE_LIMITED
     assert error.retry_after_ms > 0
+
+
+def test_nobody_whose_login_is_being_worked_on_gives_way() -> None:
+    """Else a crowd that all come back at once would push each other out for ever."""
+    relay = MemoryRelay(settings=Settings(unauthenticated_max=2, unauthenticated_per_address=99))
+    people = [Person(relay, name) for name in ("ada", "bob", "eve")]
+    for person in people:
+        person.register()
+        person.connection.cut()
+    ada, bob, eve = people
+    ada.connect()
+    bob.connect()
+    relay.hold()
+    bob.connection.send(bob.login_request())
+    eve.connect()  # ada came first, but bob only waits for us
+    assert not ada.connection.is_open and bob.connection.is_open
+    eve.connection.send(eve.login_request())
+    assert relay.core.logins == 2
+    late = relay.connect("192.0.2.9")
+    assert not late.is_open and late.take_one(Error).code == ErrorCode.TOO_MANY_CONNECTIONS
+    relay.release()
+    assert relay.core.logins == 0
+    assert bob.connection.is_open and eve.connection.is_open
+    assert bob.expect(Welcome) and eve.expect(Welcome)

@@ -46,6 +46,7 @@ class Scene:
         self.handed_over: list[Adopt] = []
         self.begun: list[str] = []  # address groups, in the order of their beginnings
         self.peers: list[socket.socket] = []
+        self.is_swamped = False
         self.thread = HandshakeThread(
             0,
             lambda: (certificate.context, statement),
@@ -53,6 +54,7 @@ class Scene:
             lambda name, error: pytest.fail(f"{name}: {error!r}"),
             deadline_s=3600.0,
             per_address_max=lambda: 1_000_000,
+            is_swamped=lambda: self.is_swamped,
         )
         self.thread._sleep_s = lambda: 0.0  # type: ignore[method-assign]
         begin = self.thread._begin
@@ -163,15 +165,24 @@ def test_a_finished_handshake_costs_an_address_little(scene: Scene) -> None:
     assert scene.thread._cost == {"office": COST_FINISHED}
 
 
-def test_of_an_inbox_that_is_too_long_the_newest_are_heard(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(handshakes, "SILENT_MAX", 2)
+def test_of_an_inbox_that_is_too_long_the_newest_are_heard(scene: Scene) -> None:
+    scene.thread._waiting_max = 2
     peers = [scene.arrive(f"address {number}") for number in range(4)]
     scene.turn()
     assert [_is_closed(peer) for peer in peers] == [True, True, False, False]
     scene.turn()
     assert scene.begun == ["address 3", "address 2"]
+
+
+def test_while_logins_wait_for_the_relay_no_handshake_begins(scene: Scene) -> None:
+    scene.is_swamped = True
+    peer = scene.arrive("patient")
+    for _ in range(5):
+        scene.turn()
+    assert scene.begun == [] and not _is_closed(peer)
+    scene.is_swamped = False
+    scene.turn()
+    assert scene.begun == ["patient"]
 
 
 def test_where_too_many_wait_the_one_whose_address_cost_most_gives_way(
@@ -180,6 +191,9 @@ def test_where_too_many_wait_the_one_whose_address_cost_most_gives_way(
     monkeypatch.setattr(handshakes, "BEGUN_MAX", 2)
     lone, first, second = (scene.arrive(group) for group in ("lone", "crowded", "crowded"))
     scene.turn()
+    scene.turn()
+    assert not any(_is_closed(peer) for peer in (lone, first, second)), "all had too little time"
+    monkeypatch.setattr(handshakes, "BEGUN_PATIENCE_S", 0.0)
     scene.turn()
     lone.setblocking(False)
     with pytest.raises(BlockingIOError):

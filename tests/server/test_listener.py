@@ -141,7 +141,7 @@ def test_who_has_said_nothing_gives_way_before_who_has(tmp_path: Path) -> None:
 def test_a_silent_one_gives_way_wherever_it_comes_from(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("saltline.server.handshakes.SILENT_MAX", 2)
+    monkeypatch.setattr("saltline.server.relay.WAITING_MAX", 2)
     config = config_in(tmp_path, handshake_threads=1)
     with ScriptedRelay(config) as relay, ExitStack() as stack:
         silent = [stack.enter_context(tcp(relay)) for _ in range(3)]
