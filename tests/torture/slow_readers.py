@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Final
 
 from saltline.crypto.keys import IdentityKeys
-from saltline.crypto.signatures import RoomStatement
+from saltline.crypto.signatures import EMPTY_HISTORY, RoomStatement, lengthen
 from saltline.protocol.content import RoomKind
 from saltline.protocol.to_client import Deliver, HistoryPage, Posted, RoomEntry, Submitted
 from saltline.protocol.to_relay import Acknowledge, History, Submit
@@ -146,7 +146,7 @@ def _reads_on(slow: _Slow, number: int, room: _Room, *, catches_up: bool) -> int
 
 
 def _text_of(entry: RoomEntry) -> bytes:
-    statement = RoomStatement.decode(entry.statement, 1_000_000)
+    statement = RoomStatement.decode(lengthen(entry.statement, EMPTY_HISTORY), 1_000_000)
     return statement.body if statement.kind == RoomKind.TEXT else b""
 
 
