@@ -127,7 +127,8 @@ def _reads_on(slow: _Slow, number: int, room: _Room, *, catches_up: bool) -> int
     heard = b""
     while not heard.startswith(newest):
         entry = slow.expect(RoomEntry)
-        heard = texts[entry.number] = _text_of(entry)
+        whole = lengthen(entry.statement, EMPTY_HISTORY)
+        heard = texts[entry.number] = _text_of(whole)
     missed = max(texts) - min(texts) + 1 - len(texts)
     after = min(texts)
     while catches_up and after < max(texts):
@@ -137,7 +138,7 @@ def _reads_on(slow: _Slow, number: int, room: _Room, *, catches_up: bool) -> int
         for entry in page.entries:
             assert entry.number == after + 1
             after = entry.number
-            texts.setdefault(entry.number, _text_of(entry))
+            texts.setdefault(entry.number, _text_of(entry.statement))
     if catches_up:
         all_heard = [text for _, text in sorted(texts.items()) if text]
         assert all_heard == room.said[-len(all_heard) :]
@@ -145,9 +146,9 @@ def _reads_on(slow: _Slow, number: int, room: _Room, *, catches_up: bool) -> int
     return missed
 
 
-def _text_of(entry: RoomEntry) -> bytes:
-    statement = RoomStatement.decode(lengthen(entry.statement, EMPTY_HISTORY), 1_000_000)
-    return statement.body if statement.kind == RoomKind.TEXT else b""
+def _text_of(statement: bytes) -> bytes:
+    said = RoomStatement.decode(statement, 1_000_000)
+    return said.body if said.kind == RoomKind.TEXT else b""
 
 
 def _empties(owner: _Slow, count: int) -> None:
