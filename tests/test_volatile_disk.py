@@ -185,6 +185,36 @@ def test_the_relays_store_keeps_every_envelope_that_it_took(disk: VolatileDisk) 
     store.close()
 
 
+def test_a_log_that_reached_the_disk_in_part_does_not_come_back(disk: VolatileDisk) -> None:
+    """A sync fails, the relay starts again from what the kernel has, and then the power goes."""
+    for seed in range(CUTS // 4):
+        chance = random.Random(seed)
+        disk.put({})
+        store = SqliteStore(disk.path("relay.db"), RELAY_ID, vfs=disk.vfs)
+        assert not isinstance(one(store, account("ada")), StoreError)
+        taken = [b"sealed %d" % number + bytes(3_000) for number in range(8)]
+        for content in taken[:7]:
+            assert not isinstance(one(store, envelope("ada", content)), StoreError)
+        store.close()  # the log is empty: what follows touches other pages than what came before
+        store = SqliteStore(disk.path("relay.db"), RELAY_ID, vfs=disk.vfs)
+        assert not isinstance(one(store, envelope("ada", taken[7])), StoreError)
+        disk.fail_next_sync(chance)
+        lost = store.run([account("ben"), ask.DeleteEnvelopes(1, (1, 2, 3)), account("cyd")])
+        assert all(isinstance(each, StoreError) and each.fatal for each in lost)
+        disk.kill()
+        store.close()
+
+        SqliteStore(disk.path("relay.db"), RELAY_ID, vfs=disk.vfs)
+        disk.cut(chance)
+
+        store = SqliteStore(disk.path("relay.db"), RELAY_ID, vfs=disk.vfs)
+        assert store.check() == []
+        read = one(store, ask.ReadMailbox(1, 0, 100_000, 10**9))
+        found = [each.envelope for each in read.envelopes]  # type: ignore[union-attr]
+        assert found in (taken, taken[3:]), "the group whose sync failed is there, or is not"
+        store.close()
+
+
 def test_the_vault_keeps_every_transaction_and_shows_none_of_it(disk: VolatileDisk) -> None:
     chance = random.Random(7)
     vault = Vault.create(disk.path("vault.db"), KEY, vfs=disk.cipher_vfs)

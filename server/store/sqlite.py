@@ -303,8 +303,11 @@ class SqliteStore:
             )
         database.set_wal_hook(self._note_wal_pages)
         # A log left by a crash may lie in the kernel's cache alone, if its last fsync failed:
-        # copied home, it is on the disk before anything new is acknowledged.
+        # copied home, it is on the disk before anything new is acknowledged. Its truncation is not
+        # synced: an older part of it would come back over the newer database with the next power
+        # cut, and damage it. A commit syncs that.
         database.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+        database.execute(f"PRAGMA user_version = {SCHEMA}")
 
     def _note_wal_pages(self, _database: apsw.Connection, _name: str, pages: int) -> int:
         self._wal_pages = pages

@@ -119,6 +119,8 @@ class Machines:
         self.agenda.later(self.random.choice((0, 0, 1, 20)), "tell", lambda: self._tell(relay_at))
         if self.random.random() < 0.3:
             relay.maintain()
+            if relay.disk.is_down:
+                self.relay_dies(power=self.random.random() < 0.6)
 
     def _tell(self, start: int) -> None:
         relay = self.relay

@@ -21,6 +21,12 @@ BROKE_ONCE: Final = (
     # Not the product: a first message from somebody whom the admin had removed meanwhile is
     # dropped, and its recipient is told so where what belongs to no conversation is told.
     923,
+    # The relay: after a failed sync it copied home what the kernel had of the log, and did not
+    # sync that the log was empty then; the part of it that had reached the disk came back with
+    # the next power cut, over a newer database, and damaged it.
+    3463,
+    # Not the product: a relay whose power went while it copied its log home was still asked.
+    2856,
 )
 
 
