@@ -238,3 +238,32 @@ def test_the_vault_keeps_every_transaction_and_shows_none_of_it(disk: VolatileDi
         count = vault.meta("a canary of a name")
     assert count > CUTS // 4
     vault.close()
+
+
+def test_a_vault_stands_on_no_log_that_reached_the_disk_in_part(disk: VolatileDisk) -> None:
+    """A sync fails, the program starts again from what the kernel has, and then the power goes."""
+    for seed in range(CUTS // 4):
+        chance = random.Random(seed)
+        disk.put({})
+        vault = Vault.create(disk.path("vault.db"), KEY, vfs=disk.cipher_vfs)
+        vault.close()
+        vault = Vault.open(disk.path("vault.db"), KEY, vfs=disk.cipher_vfs)
+        vault.set_meta("queued before", 1)
+        disk.fail_next_sync(chance)
+        with pytest.raises(VaultFailed), vault.transaction():
+            vault.run("INSERT INTO conversations VALUES ('@ben', 0, 0, 0, 0, 0, 0, ?)", "x" * 9_000)
+            vault.set_meta("refused", 1)
+        disk.kill()
+        vault.db.close(True)
+
+        vault = Vault.open(disk.path("vault.db"), KEY, vfs=disk.cipher_vfs)
+        if seed % 2:
+            vault.set_meta("queued after", 1)
+        disk.cut(chance)
+        vault.db.close(True)
+
+        vault = Vault.open(disk.path("vault.db"), KEY, vfs=disk.cipher_vfs)
+        assert vault.rows("PRAGMA integrity_check") == [("ok",)]
+        assert vault.meta("queued before") == 1
+        assert vault.meta("queued after") == seed % 2
+        vault.db.close(True)

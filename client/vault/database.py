@@ -92,7 +92,20 @@ class Vault:
         if version != SCHEMA_VERSION:
             vault.db.close()
             raise NewerVault()
+        vault._settle_log()
         return vault
+
+    def _settle_log(self) -> None:
+        """What a crash left of the log may lie in the kernel's cache alone, if a sync failed before.
+
+        Copied home, it is on the disk before anything new stands on it; and a commit syncs that the
+        log is empty, so that no part of it comes back over a newer vault. A disk on which that
+        fails fails again with the first commit.
+        """
+        with suppress(apsw.Error, VaultFailed):
+            if self.rows("PRAGMA wal_checkpoint(PASSIVE)")[0][1] > 0:
+                self.run("PRAGMA wal_checkpoint(TRUNCATE)")
+                self.run(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
     def reader(self) -> "Vault":
         """A second connection, read-only, for another thread."""
