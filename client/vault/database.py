@@ -96,7 +96,7 @@ class Vault:
         return vault
 
     def _settle_log(self) -> None:
-        """What a crash left of the log may lie in the kernel's cache alone, if a sync failed before.
+        """What a crash left of the log may lie in the kernel's cache alone, if a sync failed.
 
         Copied home, it is on the disk before anything new stands on it; and a commit syncs that the
         log is empty, so that no part of it comes back over a newer vault. A disk on which that
