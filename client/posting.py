@@ -18,7 +18,7 @@ from saltline.protocol.errors import ErrorCode
 from saltline.protocol.limits import MESSAGE_ID_BYTES, TEXT_MAX_BYTES
 from saltline.protocol.messages import RelayMessage
 from saltline.protocol.names import BadName, check_room
-from saltline.protocol.to_client import Joined
+from saltline.protocol.to_client import Joined, Posted
 from saltline.protocol.to_relay import Join, Post
 
 _FINAL = frozenset(
@@ -211,14 +211,17 @@ class Posting:
         post = signed
         self._ctx.request(
             lambda number: Post(number, room, *post),
-            lambda _answer: self._posted(room, item),
+            lambda answer: self._posted(room, item, answer),
             lambda refusal: self._refused(room, refusal),
             room,
         )
 
-    def _posted(self, room: str, item: Item) -> None:
+    def _posted(self, room: str, item: Item, answer: RelayMessage) -> None:
+        """On the relay. The entry itself may never come back: who left the room gets no more."""
+        assert isinstance(answer, Posted)
         self._busy.discard(room)
         self._ctx.outbox.remove(item.item)
+        self._ctx.timeline.set_number(item.row, answer.number)
         if self._ctx.timeline.set_delivery(item.row, Delivery.RELAYED):
             self._ctx.emit(LineChanged(room, item.row))
 

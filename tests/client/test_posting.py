@@ -70,6 +70,16 @@ def with_lobby(message: RelayMessage) -> Iterable[RelayMessage]:
     yield message
 
 
+def test_the_answer_tells_the_number_of_an_entry_that_never_comes_back(alice: Person) -> None:
+    """Who leaves right after a post gets no more entries of that room."""
+    settle(alice)
+    under(alice, lambda m: [] if isinstance(m, to_client.RoomEntry) else [m])
+    alice.post("#lobby", "one more thing")
+    settle(alice)
+    line = alice.lines("#lobby")[-1]
+    assert (line.delivery, line.number) == (Delivery.RELAYED, 3)
+
+
 def test_leaving_gives_up_what_still_waits(alice: Person, bob: Person, relay: MemoryRelay) -> None:
     """It would join the room again behind the person's back."""
     settle(alice, bob)
