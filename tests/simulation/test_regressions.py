@@ -25,6 +25,10 @@ BROKE_ONCE: Final = (
     # sync that the log was empty then; the part of it that had reached the disk came back with
     # the next power cut, over a newer database, and damaged it.
     3463,
+    # The client: who left a room right after posting never learnt the number of the post.
+    86,
+    # The relay, as for 3463; the sync of an entry in the lobby.
+    5142,
     # Not the product: a relay whose power went while it copied its log home was still asked.
     2856,
 )
