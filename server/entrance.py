@@ -163,7 +163,7 @@ class Entrance:
             ),
         )
         self._rooms.arrived(connection, begun.rooms)
-        self._mailboxes.arrived(connection)
+        self._mailboxes.arrived(connection, begun.has_mail)
 
     def end_devices(self, mailboxes: tuple[int, ...], detail: str) -> None:
         """Devices were ended: their connections go too."""

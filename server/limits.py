@@ -2,6 +2,7 @@
 
 import ipaddress
 from collections.abc import Hashable
+from functools import lru_cache
 from typing import Final, Generic, TypeVar
 
 Key = TypeVar("Key", bound=Hashable)
@@ -78,6 +79,7 @@ class DailyQuota(Generic[Key]):
             self._used.pop(key, None)
 
 
+@lru_cache(maxsize=4096)
 def address_group(address: str) -> str:
     """Whom an address stands for: an IPv4 address itself, of an IPv6 address its /64."""
     if ":" not in address:

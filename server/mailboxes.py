@@ -82,10 +82,13 @@ class Mailboxes:
 
     # --- out -----------------------------------------------------------------------------------
 
-    def arrived(self, connection: Connection) -> None:
+    def arrived(self, connection: Connection, has_mail: bool) -> None:
         """A device has logged in: push what waits."""
         delivery = self._deliveries[connection.known.mailbox] = Delivery()
-        self._read_on(connection, delivery)
+        if has_mail:
+            self._read_on(connection, delivery)
+        else:
+            self._caught_up(connection, delivery)
 
     def departed(self, connection: Connection) -> None:
         """Its connection is gone; what it did not acknowledge waits for the next."""
@@ -155,6 +158,9 @@ class Mailboxes:
         if read.more:
             self._read_on(connection, delivery)
             return
+        self._caught_up(connection, delivery)
+
+    def _caught_up(self, connection: Connection, delivery: Delivery) -> None:
         delivery.is_live = True
         if not delivery.has_caught_up:
             delivery.has_caught_up = True

@@ -1,5 +1,6 @@
 """The relay as a process: limits, log, signals, and what it prints."""
 
+import gc
 import logging
 import os
 import resource
@@ -48,6 +49,17 @@ def set_up_log(level: int) -> None:
     logging.raiseExceptions = False  # a stderr that is gone must not stop the relay
 
 
+def calm_collector() -> None:
+    """Look for garbage cycles seldom, and not among what stays.
+
+    Reference counts free nearly everything here. With Python's own thresholds a crowd that logs in
+    cost 4 % of its time in collections that found nothing.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
+
+
 def harden() -> None:
     """Secrets in no core dump, files for this user alone, and as many connections as may be."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -75,6 +87,7 @@ def serve(load: Callable[[], Config]) -> int:
     with _signals(commands), _last_net(relay):
         with _signals_for_this_thread_alone():
             relay.start()
+        calm_collector()
         try:
             _announce(relay)
             while commands.get() == "reload":

@@ -104,6 +104,7 @@ class SessionBegun(Result, frozen=True, gc=False):
     one_time_left: int
     one_time_kem_left: int
     generation: bytes
+    has_mail: bool  # envelopes wait
 
 
 class PrekeysStored(Result, frozen=True, gc=False):

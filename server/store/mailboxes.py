@@ -156,6 +156,10 @@ class Mailboxes:
         self._changed = {}
         self._arrived = []
 
+    def has_mail(self, mailbox: int) -> bool:
+        """Whether an envelope waits."""
+        return self._load(mailbox).waiting > 0
+
     def check_live(self, mailbox: int) -> None:
         """A device that was ended while its request waited signs nothing for its account."""
         if mailbox in self._live:

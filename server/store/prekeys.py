@@ -10,6 +10,7 @@ from saltline.server.store.interface import (
     PrekeysStored,
     SessionBegun,
 )
+from saltline.server.store.mailboxes import Mailboxes
 from saltline.server.store.queries import Queries
 from saltline.server.store.refusal import Refusal
 from saltline.server.store.rooms import Rooms
@@ -20,24 +21,41 @@ _ONE_TIME = (PrekeyKind.ONE_TIME, PrekeyKind.ONE_TIME_KEM)
 class Prekeys:
     """The part of the store that holds what others need to begin a session."""
 
-    def __init__(self, queries: Queries, rooms: Rooms) -> None:
+    def __init__(self, queries: Queries, mailboxes: Mailboxes, rooms: Rooms) -> None:
         self._execute = queries.execute
         self._executemany = queries.executemany
+        self._mailboxes = mailboxes
         self._rooms = rooms
 
     def begin_session(self, work: ask.BeginSession) -> SessionBegun:
         """Forget the one-time prekeys whose private halves the device no longer holds."""
         generation = self._live_generation(work.mailbox)
-        self._keep_only(work.mailbox, PrekeyKind.ONE_TIME, work.one_time_ids)
-        self._keep_only(work.mailbox, PrekeyKind.ONE_TIME_KEM, work.one_time_kem_ids)
-        left = self._left(work.mailbox)
+        held = {
+            PrekeyKind.ONE_TIME: frozenset(work.one_time_ids),
+            PrekeyKind.ONE_TIME_KEM: frozenset(work.one_time_kem_ids),
+        }
+        left = dict.fromkeys(_ONE_TIME, 0)
+        current: dict[int, int] = {}
+        gone: list[tuple[int]] = []
+        for row, kind, id in self._execute(
+            "SELECT rowid, kind, id FROM prekey WHERE mailbox = ?", (work.mailbox,)
+        ):
+            if kind not in held:
+                current[kind] = id
+            elif id in held[kind]:
+                left[kind] += 1
+            else:
+                gone.append((row,))
+        if gone:
+            self._executemany("DELETE FROM prekey WHERE rowid = ?", gone)
         return SessionBegun(
             rooms=self._rooms.of_account(work.account),
-            signed_prekey_id=self._current(work.mailbox, PrekeyKind.SIGNED),
-            kem_prekey_id=self._current(work.mailbox, PrekeyKind.LAST_RESORT_KEM),
-            one_time_left=left.one_time_left,
-            one_time_kem_left=left.one_time_kem_left,
+            signed_prekey_id=current.get(PrekeyKind.SIGNED, 0),
+            kem_prekey_id=current.get(PrekeyKind.LAST_RESORT_KEM, 0),
+            one_time_left=left[PrekeyKind.ONE_TIME],
+            one_time_kem_left=left[PrekeyKind.ONE_TIME_KEM],
             generation=generation,
+            has_mail=self._mailboxes.has_mail(work.mailbox),
         )
 
     def keep_generations(self, work: ask.KeepGenerations) -> Done:
@@ -124,26 +142,12 @@ class Prekeys:
         mailbox, identity, identity_signature = row
         return mailbox, identity, identity_signature
 
-    def _keep_only(self, mailbox: int, kind: PrekeyKind, ids: tuple[int, ...]) -> None:
-        held = frozenset(ids)
-        rows = self._execute(
-            "SELECT rowid, id FROM prekey WHERE mailbox = ? AND kind = ?", (mailbox, kind)
-        )
-        gone = [(row,) for row, id in rows if id not in held]
-        self._executemany("DELETE FROM prekey WHERE rowid = ?", gone)
-
     def _left(self, mailbox: int) -> PrekeysStored:
         rows = self._execute(
             "SELECT kind, count(*) FROM prekey WHERE mailbox = ? GROUP BY kind", (mailbox,)
         )
         counts = dict(rows)
         return PrekeysStored(*(counts.get(kind, 0) for kind in _ONE_TIME))
-
-    def _current(self, mailbox: int, kind: PrekeyKind) -> int:
-        id: int | None = self._execute(
-            "SELECT id FROM prekey WHERE mailbox = ? AND kind = ?", (mailbox, kind)
-        ).get
-        return id or 0
 
     def _highest(self, mailbox: int, kind: PrekeyKind) -> int:
         highest: int | None = self._execute(

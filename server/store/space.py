@@ -28,10 +28,11 @@ _MAY_SPLIT_BYTES: Final = 2 * PAGE_BYTES
 
 def measure_at(path: Path) -> Measure:
     """For the file system of a folder."""
+    folder = os.fspath(path)
 
     def measure() -> tuple[int, int]:
         try:
-            found = os.statvfs(path)
+            found = os.statvfs(folder)
         except OSError:  # whatever is wrong there, writing will say it
             return plenty()
         return found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize

@@ -84,7 +84,7 @@ class SqliteStore:
         queries = self._queries = Queries(self._database)
         self._mailboxes = Mailboxes(queries)
         self._rooms = Rooms(queries, self._mailboxes.check_live)
-        prekeys = Prekeys(queries, self._rooms)
+        prekeys = Prekeys(queries, self._mailboxes, self._rooms)
         accounts = Accounts(queries, prekeys, self._mailboxes, self._rooms)
         self._handlers: dict[type[Operation], Callable[[Any], Outcome]] = {
             ask.FindDevice: accounts.find_device,
