@@ -28,7 +28,7 @@ from saltline.server.work import Adopt
 # their turn, of a descriptor each, so that everybody may come back at once; and handshakes that
 # began, of some 50 KB each (190 with the longest ClientHello).
 WAITING_MAX: Final = 8192
-BEGUN_MAX: Final = 512
+BEGUN_MAX: Final = 256
 # So long is left to each, however many want to begin: two round trips and a slow computer.
 BEGUN_PATIENCE_S: Final = 1.0
 # Of so many of the newest, those whose addresses cost least have their turn.
