@@ -19,6 +19,7 @@ from saltline.protocol.wire import Wire
 from saltline.server.cli import cli as relay_cli
 from saltline.server.config import Config, Deadlines, Flags, load_config
 from saltline.server.settings import Settings
+from tests.torture.catalogue import TORTURES
 
 ROOT: Final = Path(__file__).parent.parent
 DOCS: Final = ROOT / "docs"
@@ -161,6 +162,15 @@ def test_the_sections_that_the_code_refers_to_exist() -> None:
         for path in (ROOT / folder).rglob("*.py"):
             for reference in re.findall(r"docs/([a-z-]+\.md)", path.read_text("utf-8")):
                 assert (DOCS / reference).is_file(), f"{path}: docs/{reference}"
+
+
+def test_what_is_said_to_hold_a_promise_exists() -> None:
+    text = read("testing.md")
+    for place in re.findall(r"`(tests/[\w/]+(?:\.py|/))", text):
+        assert (ROOT / place).exists(), place
+    table = text[text.index("## From a promise") : text.index("## What must never be lost")]
+    trials = {name for name in re.findall(r"`(\w+)`", table)}
+    assert trials == {torture.name for torture in TORTURES}
 
 
 def test_the_labels_in_use_are_listed() -> None:
