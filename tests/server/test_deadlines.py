@@ -10,8 +10,9 @@ import pytest
 
 from saltline.protocol.errors import ErrorCode
 from saltline.protocol.frames import FrameDecoder, encode_frame
-from saltline.protocol.messages import decode_relay_message
-from saltline.protocol.to_client import Error, Pong
+from saltline.protocol.messages import RelayMessage, decode_relay_message, encode_message
+from saltline.protocol.to_client import Challenge, Error, Pong
+from saltline.protocol.to_relay import CheckInvite
 from saltline.server.config import Deadlines
 from saltline.server.relay import Relay
 from saltline.server.settings import Settings
@@ -29,8 +30,13 @@ def relay(tmp_path: Path) -> Iterator[Relay]:
         yield relay
 
 
-def drip(client: WireClient, data: Callable[[int], bytes]) -> tuple[Error, float]:
-    """Send a byte now and then until the relay ends it: its last word, and after how long."""
+def drip(
+    client: WireClient, data: Callable[[int], bytes]
+) -> tuple[list[RelayMessage], Error, float]:
+    """Send a little now and then until the relay ends it.
+
+    Returns what it answered, its last word, and after how long, in seconds, that came.
+    """
     began_s = monotonic()
     client.sock.settimeout(DRIP_S)
     decoder, bodies = FrameDecoder(), list[bytes]()
@@ -44,15 +50,16 @@ def drip(client: WireClient, data: Callable[[int], bytes]) -> tuple[Error, float
                     break
                 bodies += decoder.feed(received)
     messages = [decode_relay_message(body) for body in bodies]
-    errors = [message for message in messages if isinstance(message, Error)]
-    assert len(errors) == 1, messages
-    return errors[0], monotonic() - began_s
+    *answers, error = messages
+    assert isinstance(error, Error), messages
+    return answers, error, monotonic() - began_s
 
 
 def test_a_frame_before_login_has_one_deadline_for_all_its_bytes(relay: Relay) -> None:
     frame = encode_frame(HELLO + bytes(10_000))
     with WireClient(relay.address.port) as stranger:
-        error, took_s = drip(stranger, lambda position: frame[position : position + 1])
+        answers, error, took_s = drip(stranger, lambda position: frame[position : position + 1])
+    assert answers == []
     assert error.code == ErrorCode.TOO_SLOW
     assert DEADLINE_S <= took_s < TIMEOUT_S
 
@@ -62,7 +69,8 @@ def test_a_frame_after_login_too(relay: Relay) -> None:
     with WireClient(relay.address.port, "ada") as ada, WireClient(relay.address.port, "bob") as bob:
         ada.register()
         bob.register()
-        error, took_s = drip(ada, lambda position: frame[position : position + 1])
+        answers, error, took_s = drip(ada, lambda position: frame[position : position + 1])
+        assert answers == []
         assert error.code == ErrorCode.TOO_SLOW
         assert "0.4 seconds" in error.detail
         assert DEADLINE_S <= took_s < TIMEOUT_S
@@ -71,11 +79,12 @@ def test_a_frame_after_login_too(relay: Relay) -> None:
 
 
 def test_whole_frames_do_not_move_the_deadline_to_log_in(tmp_path: Path) -> None:
-    settings = Settings(login_deadline_s=DEADLINE_S)
+    settings = Settings(login_deadline_s=DEADLINE_S, registrations_per_minute_and_address=1_000_000)
     with Relay(config_in(tmp_path, settings=settings)) as relay:
-        hello = encode_frame(HELLO)
+        hello, question = encode_frame(HELLO), encode_frame(encode_message(CheckInvite(1, "no")))
         with WireClient(relay.address.port) as stranger:
-            error, took_s = drip(stranger, lambda position: hello[position : position + 1])
+            answers, error, took_s = drip(stranger, lambda turn: question if turn else hello)
+    assert [type(answer) for answer in answers[:2]] == [Challenge, Error]
     assert error.code == ErrorCode.TOO_SLOW
     assert DEADLINE_S <= took_s < TIMEOUT_S
 
