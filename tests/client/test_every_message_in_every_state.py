@@ -106,7 +106,7 @@ def test_any_message_in_any_state(
     alice.send("bob", "an introduction")
     bob.send("alice", "an answer")
     settle(alice, bob)
-    me, number = alice.core._ctx.account.identity, 0
+    me = alice.core._ctx.account.identity
     STATES[state](alice)
     line = alice.send("bob", "not to be lost") if state != "asking" else None
     trusted = {name: views.contact(alice.vault, name).trust for name in ("bob", "mallory")}

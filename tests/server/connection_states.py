@@ -85,6 +85,13 @@ class Scene:
         left = [each for each in desk.connections.values() if each.waiting_bytes]
         return desk.is_idle and not desk._waiting_bytes and not desk._paused and not left
 
+    def begin_to_stop(self) -> None:
+        """The relay stops, as soon as the disk has done what it asked for."""
+        self.relay.hold()
+        self.ada.submit(self.bob, b"keeps the relay")
+        self.relay.stop()
+        self.is_over = True
+
     def serve_honest_people(self) -> None:
         """Ada writes to Bob, in private and in the lobby, and it comes."""
         for person in (self.ada, self.bob):
@@ -201,19 +208,13 @@ def _gone(scene: Scene) -> Person:
 
 def _stopping(scene: Scene) -> Person:
     eve = scene.member()
-    scene.relay.hold()
-    scene.ada.submit(scene.bob, b"keeps the relay")
-    scene.relay.stop()
-    scene.is_over = True
+    scene.begin_to_stop()
     return eve
 
 
 def _stopping_stranger(scene: Scene) -> Person:
     eve = _greeted(scene)
-    scene.relay.hold()
-    scene.ada.submit(scene.bob, b"keeps the relay")
-    scene.relay.stop()
-    scene.is_over = True
+    scene.begin_to_stop()
     return eve
 
 
