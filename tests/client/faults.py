@@ -1,8 +1,7 @@
 """Disks that fail and programs that die, at the n-th moment that could matter."""
 
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import apsw
@@ -16,22 +15,6 @@ _WRITES = re.compile(r"\s*(BEGIN|COMMIT|INSERT|UPDATE|DELETE)")
 
 class Died(Exception):
     """kill -9, in the middle of whatever it was."""
-
-
-@contextmanager
-def counting_statements(person: Person) -> Iterator[list[str]]:
-    """Every SQL statement that the vault runs."""
-    seen: list[str] = []
-
-    def trace(_cursor: Any, sql: str, _bindings: Any) -> bool:
-        seen.append(sql)
-        return True
-
-    person.vault.db.exec_trace = trace
-    try:
-        yield seen
-    finally:
-        person.vault.db.exec_trace = None
 
 
 class Disk:

@@ -238,14 +238,6 @@ class Terminal:
             os.close(self._master)
 
 
-def wait_until(condition: Callable[[], object], what: str) -> None:
-    """Look again and again; fail when it never comes true."""
-    give_up = time.monotonic() + TIMEOUT_S
-    while not condition():
-        assert time.monotonic() < give_up, f"never happened: {what}"
-        time.sleep(0.01)
-
-
 def owner_serves(profile: Path) -> bool:
     """Whether some process owns a profile and answers others."""
     from saltline.client.control import ControlClient

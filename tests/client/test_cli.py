@@ -11,16 +11,9 @@ from pathlib import Path
 import pytest
 
 from saltline import __version__
-from tests.client.programs import (
-    PROGRAM,
-    TIMEOUT_S,
-    House,
-    Process,
-    Shell,
-    owner_serves,
-    wait_until,
-)
+from tests.client.programs import PROGRAM, TIMEOUT_S, House, Process, Shell, owner_serves
 from tests.platform import platform_lacks
+from tests.waiting import wait_until
 
 COMMANDS = [
     "register", "relay", "send", "post", "recv", "history", "contacts", "rooms", "status",

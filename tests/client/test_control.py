@@ -13,7 +13,8 @@ import pytest
 from saltline.client import control
 from saltline.client.control import PATH_MAX_BYTES, ControlClient, OwnerGone, find_place
 from saltline.client.requests import Account
-from tests.client.programs import House, Process, Shell, owner_serves, wait_until
+from tests.client.programs import House, Process, Shell, owner_serves
+from tests.waiting import wait_until
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,8 @@ from saltline.client import fullscreen
 from saltline.client.headless import Options
 from saltline.client.model import ExitCode, Refused
 from saltline.client.profile import Profile
-from tests.client.programs import House, Shell, Terminal, owner_serves, wait_until
+from tests.client.programs import House, Shell, Terminal, owner_serves
+from tests.waiting import wait_until
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,8 @@ import pytest
 from saltline.server.admin import ask
 from saltline.server.administration import Code, CreateInvite, RemoveUser, ResetUser
 from saltline.server.settings import Registration, Settings
-from tests.client.programs import House, Process, Ran, Shell, Terminal, owner_serves, wait_until
+from tests.client.programs import House, Process, Ran, Shell, Terminal, owner_serves
+from tests.waiting import wait_until
 
 SETTINGS = Settings(
     registration=Registration.INVITE,

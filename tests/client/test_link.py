@@ -20,15 +20,8 @@ from saltline.client.link_events import (
 from saltline.protocol.frames import encode_frame
 from saltline.protocol.limits import FRAME_MAX_BYTES
 from saltline.protocol.names import RelayAddress
-from tests.client.tls_peer import (
-    QUICK_S,
-    Events,
-    Shown,
-    StartLink,
-    TlsServer,
-    closed_port,
-    wait_until,
-)
+from tests.client.tls_peer import QUICK_S, Events, Shown, StartLink, TlsServer, closed_port
+from tests.waiting import wait_until
 
 # --- frames ----------------------------------------------------------------------------------
 

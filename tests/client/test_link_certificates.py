@@ -15,14 +15,8 @@ from saltline.client.link_events import (
 )
 from saltline.client.model import ExitCode, Refused
 from saltline.protocol.names import RelayAddress
-from tests.client.tls_peer import (
-    Shown,
-    StartLink,
-    TlsServer,
-    closed_port,
-    make_certificate,
-    wait_until,
-)
+from tests.client.tls_peer import Shown, StartLink, TlsServer, closed_port, make_certificate
+from tests.waiting import wait_until
 
 # --- certificates ----------------------------------------------------------------------------
 

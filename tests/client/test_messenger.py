@@ -18,7 +18,8 @@ from saltline.client.model import (
     Trust,
 )
 from saltline.client.profile import Busy, Profile
-from tests.client.programs import House, wait_until
+from tests.client.programs import House
+from tests.waiting import wait_until
 
 TIMEOUT_S = 20.0
 

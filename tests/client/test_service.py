@@ -16,7 +16,8 @@ from saltline.client.model import ConnectionChanged, ConnectionState, Event, Ref
 from saltline.client.profile import Profile
 from saltline.client.requests import AnyRequest, CatchUp, History, Reply, Send
 from saltline.client.service import Service
-from tests.client.programs import House, Process, Shell, owner_serves, wait_until
+from tests.client.programs import House, Process, Shell, owner_serves
+from tests.waiting import wait_until
 
 
 @pytest.fixture(scope="module")

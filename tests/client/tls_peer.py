@@ -5,7 +5,6 @@ import ipaddress
 import socket
 import ssl
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -202,14 +201,6 @@ class Events:
 
     def _of(self, kind: type[Event]) -> list[Event]:
         return [event for event in self.all if isinstance(event, kind)]
-
-
-def wait_until(condition: Callable[[], object], what: str = "") -> None:
-    """Look again and again; fail when it never comes true."""
-    give_up = time.monotonic() + TIMEOUT_S
-    while not condition():
-        assert time.monotonic() < give_up, f"never happened: {what}"
-        time.sleep(0.002)
 
 
 @contextmanager

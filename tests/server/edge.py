@@ -4,11 +4,9 @@ import os
 import socket
 import ssl
 import threading
-import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from saltline.protocol.errors import ProtocolError
@@ -37,14 +35,6 @@ from saltline.server.store.operations import ReadTotals
 
 TIMEOUT_S = 20.0
 QUICK = Deadlines(handshake_s=10.0, frame_s=30.0, close_s=5.0, stop_s=5.0, check_every_s=0.02)
-
-
-def wait_until(condition: Callable[[], object], what: str = "") -> None:
-    """Look again and again until it holds; fail after TIMEOUT_S."""
-    give_up_s = time.monotonic() + TIMEOUT_S
-    while not condition():
-        assert time.monotonic() < give_up_s, f"never happened: {what or condition}"
-        time.sleep(0.002)
 
 
 @dataclass
@@ -269,12 +259,7 @@ class RawClient:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.sock.close()
 
     def send(self, *bodies: bytes) -> None:

@@ -21,8 +21,9 @@ from saltline.server.data_folder import DataFolder
 from saltline.server.errors import RelayError, UsageError
 from saltline.server.relay import Relay
 from saltline.server.settings import Registration, Settings
-from tests.server.edge import TIMEOUT_S, ScriptedRelay, config_in, wait_until
+from tests.server.edge import TIMEOUT_S, ScriptedRelay, config_in
 from tests.server.wire_client import WireClient
+from tests.waiting import wait_until
 
 
 @pytest.fixture

@@ -19,9 +19,10 @@ from saltline import __version__
 from saltline.protocol.to_client import Error, Pong, Submitted
 from saltline.protocol.to_relay import Submit
 from saltline.server.cli import run_program
-from tests.server.edge import TIMEOUT_S, wait_until
+from tests.server.edge import TIMEOUT_S
 from tests.server.test_certificates import write_pair
 from tests.server.wire_client import WireClient
+from tests.waiting import wait_until
 
 PROGRAM = [sys.executable, "-c", "from saltline.server.cli import main; main()"]
 IS_LINUX = sys.platform == "linux"

@@ -18,8 +18,9 @@ from saltline.server.handshakes import (
 )
 from saltline.server.settings import CertificateStatement
 from saltline.server.work import Adopt
-from tests.server.edge import CONTEXT, wait_until
+from tests.server.edge import CONTEXT
 from tests.server.test_certificates import NOW
+from tests.waiting import wait_until
 
 FREE = COST_FREE_MAX // COST_BEGUN
 FIRST_BYTE = b"\x16"

@@ -25,8 +25,8 @@ from tests.server.edge import (
     client_context,
     config_in,
     open_descriptors,
-    wait_until,
 )
+from tests.waiting import wait_until
 
 
 @pytest.fixture

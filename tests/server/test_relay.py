@@ -22,16 +22,10 @@ from saltline.server.listener import Acceptor
 from saltline.server.relay import Relay
 from saltline.server.settings import Registration, Settings
 from saltline.server.store.interface import Operation, Outcome, StoreError
-from tests.server.edge import (
-    TIMEOUT_S,
-    MemoryStore,
-    ScriptedRelay,
-    config_in,
-    open_descriptors,
-    wait_until,
-)
+from tests.server.edge import TIMEOUT_S, MemoryStore, ScriptedRelay, config_in, open_descriptors
 from tests.server.test_certificates import write_pair
 from tests.server.wire_client import WireClient
+from tests.waiting import wait_until
 
 
 @pytest.fixture

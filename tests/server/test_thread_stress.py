@@ -16,10 +16,11 @@ from saltline.server.effects import Effect
 from saltline.server.listener import Acceptor
 from saltline.server.relay import Relay
 from saltline.server.store.sqlite import SqliteStore
-from tests.server.edge import TIMEOUT_S, MemoryStore, config_in, open_descriptors, wait_until
+from tests.server.edge import TIMEOUT_S, MemoryStore, config_in, open_descriptors
 from tests.server.lock_tiers import Watch, documented, watched, written
 from tests.server.wire_client import WireClient
 from tests.torture import thread_stress
+from tests.waiting import wait_until
 
 
 def test_every_lock_has_its_tier_in_the_documentation() -> None:

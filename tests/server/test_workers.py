@@ -21,7 +21,8 @@ from saltline.server.config import Deadlines
 from saltline.server.connection import UNREAD_MAX_BYTES
 from saltline.server.fanout import GATHERED_MIN_READERS
 from saltline.server.workers import HELPING, RESULTS_PER_TURN
-from tests.server.edge import CONTEXT, TIMEOUT_S, RawClient, ScriptedRelay, config_in, wait_until
+from tests.server.edge import CONTEXT, TIMEOUT_S, RawClient, ScriptedRelay, config_in
+from tests.waiting import wait_until
 
 
 @pytest.fixture

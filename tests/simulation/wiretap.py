@@ -32,7 +32,7 @@ class Tapped:
 
     up: FrameDecoder = field(default_factory=FrameDecoder)
     requests: dict[int, ClientMessage] = field(default_factory=dict)  # not answered yet
-    in_flight: dict[int, bytes] = field(default_factory=dict)  # Submits at the client's end
+    in_flight: dict[int, str] = field(default_factory=dict)  # Submits at the client's end
     greeting: Register | Login | None = None
     pushed: dict[int, bytes] = field(
         default_factory=dict
@@ -66,10 +66,10 @@ class Wiretap:
             message = decode_client_message(body)
             if isinstance(message, Submit):
                 require(
-                    message.username.encode() not in tap.in_flight.values(),
+                    message.username not in tap.in_flight.values(),
                     "one envelope at a time is on its way to each device",
                 )
-                tap.in_flight[message.id] = message.username.encode()
+                tap.in_flight[message.id] = message.username
 
     def client_heard(self, wire: Wire, bodies: Sequence[bytes]) -> None:
         """Answers arrived."""

@@ -9,7 +9,6 @@ import random
 import threading
 from collections.abc import Callable, Collection, Sequence
 from time import monotonic
-from types import TracebackType
 from typing import Final, Protocol, Self
 
 import msgspec
@@ -237,12 +236,7 @@ class Crowd:
                 somebody.thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.is_quiet.set()
         self.is_over.set()
         for sender in self.senders:

@@ -9,7 +9,8 @@ from pathlib import Path
 from tests.client.programs import House
 from tests.torture.ledger import Ledger
 from tests.torture.trial import Figures, Scale
-from tests.torture.visitors import TIMEOUT_S, Visitor, wait_until
+from tests.torture.visitors import TIMEOUT_S, Visitor
+from tests.waiting import wait_until
 
 ROOMS = ("#dev", "#ops")
 RECIPIENTS = ("bob", "carol", "dave")

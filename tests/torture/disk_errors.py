@@ -13,7 +13,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import TracebackType
 from typing import Final, Self
 
 from saltline.protocol.errors import ErrorCode
@@ -98,12 +97,7 @@ class Attached:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGINT)
         self._process.wait(TIMEOUT_S)
@@ -112,7 +106,7 @@ class Attached:
 
     def detach(self) -> Seen:
         """The disk is well again; what happened. Not in the middle of a call, which would fail."""
-        self.__exit__(None, None, None)
+        self.__exit__()
         return self._seen.read()
 
 
@@ -175,7 +169,7 @@ class Log:
 
     @property
     def text(self) -> str:
-        """Raises AssertionError for a traceback, or for the same line again."""
+        """Raises AssertionError for a traceback."""
         text = self._relay.log_text[self._begin :]
         assert "Traceback" not in text, text
         return text

@@ -14,7 +14,8 @@ from tests.client.world import Link, MemoryRelay, Person, settle
 from tests.torture.ledger import Ledger
 from tests.torture.lost_answers import stats
 from tests.torture.trial import Figures, Scale
-from tests.torture.visitors import Visitor, wait_until
+from tests.torture.visitors import Visitor
+from tests.waiting import wait_until
 
 # A ping leaves at the latest after its interval, and its answer is waited for; both look at their
 # clocks once a second.

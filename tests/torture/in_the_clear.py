@@ -21,11 +21,12 @@ from saltline.client.messenger import Client
 from saltline.client.vault import views
 from saltline.crypto.keys import PrekeyPair
 from saltline.protocol.to_client import Error
-from tests.client.programs import PROGRAM, Process, owner_serves, wait_until
+from tests.client.programs import PROGRAM, Process, owner_serves
 from tests.torture.ledger import Ledger
 from tests.torture.mortal_relay import MANY_FROM_HERE, MortalRelay
 from tests.torture.pair import Pair
 from tests.torture.trial import Figures, Scale
+from tests.waiting import wait_until
 
 CONFIG: Final = 'log_level = "debug"\n' + MANY_FROM_HERE
 KEY_FILE: Final = "vault.key"  # holds the vault's key by the person's choice, 0600

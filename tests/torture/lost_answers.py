@@ -14,7 +14,8 @@ from tests.client.programs import House
 from tests.torture.ledger import Ledger
 from tests.torture.proxy import Way
 from tests.torture.trial import Figures, Scale
-from tests.torture.visitors import Visitor, wait_until
+from tests.torture.visitors import Visitor
+from tests.waiting import wait_until
 
 LOBBY = "#lobby"
 _BURST_MAX = 4

@@ -2,8 +2,6 @@
 
 from contextlib import ExitStack
 from pathlib import Path
-from time import monotonic, sleep
-from types import TracebackType
 from typing import Self
 from unittest.mock import patch
 
@@ -17,9 +15,9 @@ from saltline.protocol import limits
 from saltline.protocol.names import RelayAddress
 from tests.torture.ledger import Ledger
 from tests.torture.mortal_relay import MortalRelay
+from tests.waiting import wait_until
 
 LANE = "alice>bob"
-_PATIENCE_S = 60.0
 
 
 class Pair:
@@ -61,12 +59,7 @@ class Pair:
             raise
         return client
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._stack.close()
 
     def say(self, count: int) -> None:
@@ -83,10 +76,8 @@ class Pair:
 
     def finish(self) -> None:
         """Wait until all of it has come, and tell the ledger what each of them has on screen."""
-        give_up_s = monotonic() + _PATIENCE_S
-        while self.alice.status().queued or self.bob.count("@alice") < len(self.rows):
-            assert monotonic() < give_up_s, (self.alice.status(), self.bob.count("@alice"))
-            sleep(0.01)
+        wait_until(lambda: not self.alice.status().queued, "the relay has all of it")
+        wait_until(lambda: self.bob.count("@alice") >= len(self.rows), "bob has all of it")
         for number, row in enumerate(self.rows, 1):
             line = self.alice.line(row)
             assert line is not None

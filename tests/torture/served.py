@@ -3,8 +3,6 @@
 import os
 import signal
 import subprocess
-import time
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -12,6 +10,7 @@ from saltline.client.control import OwnerGone
 from tests.client.programs import owner_serves
 from tests.torture.straced import DEADLINE_S, Traced, command
 from tests.torture.town import Town, fine
+from tests.waiting import wait_until
 
 
 class Owner:
@@ -68,12 +67,12 @@ def serve(town: Town, strace: list[str], owner: str, other: str) -> Traced:
     profile = town.profile(owner)
     process = Owner(strace, profile)
     try:
-        _until(lambda: process.is_over or _serves(profile))
+        wait_until(lambda: process.is_over or _serves(profile), "it serves, or is killed")
         number = town.next(owner, other)
         fine(profile, "send", other, "-m", f"text {number}", "--wait", "queued")
         town.acknowledged(owner, other, number)
         number = town.say(other, owner)
-        _until(lambda: process.is_over or process.said(f'"text {number}"'))
+        wait_until(lambda: process.is_over or process.said(f'"text {number}"'))
     finally:
         traced = process.end()
     next_start = fine(profile, "recv", "--once", "--json")
@@ -86,10 +85,3 @@ def _serves(profile: Path) -> bool:
     with suppress(OwnerGone):  # killed in the middle of the answer
         return owner_serves(profile)
     return False
-
-
-def _until(condition: Callable[[], object]) -> None:
-    give_up = time.monotonic() + DEADLINE_S
-    while not condition():
-        assert time.monotonic() < give_up
-        time.sleep(0.01)

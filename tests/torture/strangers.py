@@ -9,11 +9,11 @@ from saltline.crypto.keys import IdentityKeys
 from saltline.protocol.errors import ErrorCode
 from saltline.protocol.messages import decode_relay_message
 from saltline.protocol.to_client import Error, Welcome
-from tests.server.edge import wait_until
 from tests.server.wire_client import WireClient
 from tests.torture.attackers import ATTACKS, under_attack
 from tests.torture.measured import MeasuredRelay, Waits
 from tests.torture.trial import Figures, Scale
+from tests.waiting import wait_until
 
 SERVED_WITHIN_S: Final = 2.0
 # Two threads with 512 handshakes under way, each of 50 KB or, with a ClientHello of 128 KiB, 190;

@@ -37,9 +37,10 @@ from saltline.server.core import RelayCore
 from saltline.server.effects import Effect
 from saltline.server.relay import Relay
 from saltline.server.settings import Settings
-from tests.server.edge import RawClient, config_in, open_descriptors, wait_until
+from tests.server.edge import RawClient, config_in, open_descriptors
 from tests.server.wire_client import LOBBY, WireClient
 from tests.torture.trial import Figures, Scale
+from tests.waiting import wait_until
 
 SWITCH_S = 1e-6
 WORKERS = 3

@@ -1,7 +1,6 @@
 """Clients of the library, each with a profile of its own, that reach the relay through a proxy."""
 
 import re
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ from saltline.protocol.names import RelayAddress
 from tests.client.programs import House
 from tests.torture.ledger import Ledger
 from tests.torture.proxy import Proxy
+from tests.waiting import wait_until
 
 # How long anything may take, and how soon a link tries again, in seconds.
 TIMEOUT_S = 120.0
@@ -118,11 +118,3 @@ class Visitor:
             if line.kind is LineKind.TEXT and not line.mine and found:
                 room = f"{conversation}>" if conversation.startswith("#") else ""
                 self.ledger.shown(f"{line.author}>{room}{self.name}", int(found[1]))
-
-
-def wait_until(condition: Callable[[], object], what: str) -> None:
-    """Look again and again; fail when it never comes true."""
-    give_up = time.monotonic() + TIMEOUT_S
-    while not condition():
-        assert time.monotonic() < give_up, f"never happened: {what}"
-        time.sleep(0.002)
