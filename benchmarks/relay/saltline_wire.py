@@ -17,7 +17,7 @@ HELLO: Final = to_relay.Hello(versions=(1,), features=(), agent="bench")
 _SIGNATURE: Final = b"<signature>".ljust(64, b".")
 _NUMBER: Final = b"<number>"
 _BODY: Final = b"<body>"
-_REQUEST: Final = 0x7F00_0001  # four bytes wide in msgpack, with room to grow
+_REQUEST: Final = 0x7F5A_5A01  # four bytes wide in msgpack, with room to grow, and like no time
 _CONVERSATION_BYTES: Final = 64  # the hash of the conversation, and the spki's
 
 
