@@ -148,11 +148,6 @@ class VolatileDisk:
         }
         self._durable_names = dict(self._names)
 
-    @property
-    def unsynced(self) -> int:
-        """How many changes a cut may take back."""
-        return sum(len(inode.unsynced) for inode in self._names.values())
-
     # --- for the VFS ---------------------------------------------------------------------------
 
     def _survivor(self, inode: _Inode, random: randomness.Random) -> _Inode:

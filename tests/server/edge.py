@@ -3,6 +3,7 @@
 import os
 import socket
 import ssl
+import struct
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -286,6 +287,12 @@ class RawClient:
             return self.sock.recv(1) == b""
         except (ConnectionResetError, ssl.SSLEOFError):
             return True
+
+
+def reset(sock: socket.socket) -> None:
+    """Close with a reset, as a program does that is killed with bytes unread."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    sock.close()
 
 
 def open_descriptors() -> int:

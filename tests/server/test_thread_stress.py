@@ -20,6 +20,7 @@ from tests.server.edge import TIMEOUT_S, MemoryStore, config_in, open_descriptor
 from tests.server.lock_tiers import Watch, documented, watched, written
 from tests.server.wire_client import WireClient
 from tests.torture import thread_stress
+from tests.torture.restless import restless
 from tests.waiting import wait_until
 
 
@@ -28,7 +29,7 @@ def test_every_lock_has_its_tier_in_the_documentation() -> None:
 
 
 def test_locks_are_only_taken_upwards(tmp_path: Path) -> None:
-    with watched() as watch, thread_stress.restless():
+    with watched() as watch, restless():
         thread_stress.everything_at_once(tmp_path / "crowd", 8)
         thread_stress.stop_in_the_middle(tmp_path / "stops", 1, seed=2)
         thread_stress.clients_start_and_stop(tmp_path / "clients", 3)

@@ -1,16 +1,12 @@
 """The worker threads: what reaches the core, what leaves for clients, and what is bounded."""
 
-import socket
-import ssl
 import struct
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from saltline.protocol.frames import FrameDecoder, encode_frame
 from saltline.protocol.limits import (
     FRAME_MAX_BEFORE_LOGIN_BYTES,
     FRAME_MAX_BYTES,
@@ -19,9 +15,8 @@ from saltline.protocol.messages import encode_message
 from saltline.protocol.to_relay import History
 from saltline.server.config import Deadlines
 from saltline.server.connection import UNREAD_MAX_BYTES
-from saltline.server.fanout import GATHERED_MIN_READERS
 from saltline.server.workers import HELPING, RESULTS_PER_TURN
-from tests.server.edge import CONTEXT, TIMEOUT_S, RawClient, ScriptedRelay, config_in
+from tests.server.edge import RawClient, ScriptedRelay, config_in
 from tests.waiting import wait_until
 
 
@@ -116,51 +111,6 @@ def test_what_is_no_frame_is_answered_by_name_and_closed(
         ada.send_raw(garbage)
         assert ada.receive().split()[0] == code
         assert ada.is_closed_by_relay()
-
-
-def test_the_last_words_arrive_although_input_is_left_unread(relay: ScriptedRelay) -> None:
-    with relay.connect() as ada:
-        ada.send_raw(b"\0\0\0\0" + b"y" * 1_000_000)
-        assert ada.receive().startswith(b"bad_frame ")
-        assert ada.sock.recv(1) == b""  # an end, not a reset
-
-
-def test_closing_waits_for_what_was_sent_before(relay: ScriptedRelay) -> None:
-    with relay.connect() as ada:
-        ada.send(b"flood 500 4000", b"close", b"echo never")
-        for _ in range(500):
-            assert len(ada.receive()) == 4000
-        assert [ada.receive(), ada.receive()] == [b"end", b"bye"]
-        assert ada.is_closed_by_relay()
-
-
-def test_one_that_only_stops_sending_gets_its_answers(relay: ScriptedRelay) -> None:
-    requests = [b"echo %d" % n for n in range(3 * HELPING)]
-    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-    tls = CONTEXT.wrap_bio(incoming, outgoing)
-    decoder, answers = FrameDecoder(), list[bytes]()
-
-    with socket.create_connection(("127.0.0.1", relay.address.port), TIMEOUT_S) as sock:
-
-        def step(operation: Callable[[], object]) -> bool:
-            """Do it, or exchange what it waits for."""
-            try:
-                operation()
-                done = True
-            except ssl.SSLWantReadError:
-                done = False
-            sock.sendall(outgoing.read())
-            if not done:
-                incoming.write(sock.recv(65536))
-            return done
-
-        while not step(tls.do_handshake):
-            pass
-        tls.write(b"".join(map(encode_frame, requests)))
-        step(tls.unwrap)  # sends close_notify, and meets the first answers
-        while len(answers) < len(requests):
-            step(lambda: answers.extend(decoder.feed(tls.read(65536))))
-    assert answers == [body[5:] for body in requests]
 
 
 def test_a_frame_that_does_not_get_whole_ends_the_connection(tmp_path: Path) -> None:
@@ -328,59 +278,6 @@ def test_a_burst_for_one_who_reads_is_no_congestion(relay: ScriptedRelay) -> Non
         ada.send(b"flood 4 16000")
         assert [len(ada.receive()) for _ in range(5)] == [16000] * 4 + [3]
     assert not relay.core.saw("congested")
-
-
-def test_one_who_is_closed_gets_what_was_for_all_before(relay: ScriptedRelay) -> None:
-    with ExitStack() as stack:
-        everyone = [stack.enter_context(relay.connect()) for _ in range(GATHERED_MIN_READERS)]
-        wait_until(lambda: len(relay.core.open) == len(everyone))
-        everyone[0].send(b"all one", b"all two", b"leave")
-        for client in everyone:
-            assert [client.receive(), client.receive()] == [b"one", b"two"]
-        assert everyone[0].is_closed_by_relay()
-
-
-def test_a_reset_connection_is_gone(relay: ScriptedRelay) -> None:
-    ada = relay.connect()
-    assert ada.ask(b"echo x") == b"x"
-    ada.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    ada.sock.close()
-    number = relay.core.happened[0][1]
-    wait_until(lambda: relay.core.saw("closed", number))
-
-
-def test_those_who_do_not_leave_are_not_kept_for_long(tmp_path: Path) -> None:
-    deadlines = Deadlines(close_s=0.1, check_every_s=0.02)
-    with ScriptedRelay(config_in(tmp_path, deadlines=deadlines)) as relay:
-        stubborn = relay.connect(receive_buffer=4096)
-        stubborn.send(b"flood 200 16000", b"close")
-        wait_until(lambda: relay.core.saw("closed"))
-        wait_until(lambda: sum(map(len, relay._workers)) == 0)
-        stubborn.sock.close()
-
-
-def test_a_peer_that_does_not_close_is_not_waited_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("saltline.server.connection_table.LINGER_MAX_S", 0.05)
-    deadlines = Deadlines(close_s=1000, check_every_s=0.02)
-    with ScriptedRelay(config_in(tmp_path, deadlines=deadlines)) as relay:
-        with relay.connect() as polite:
-            assert polite.ask(b"close") == b"bye"
-            wait_until(lambda: len(relay._workers[0]) == 0)
-
-
-def test_of_too_many_that_do_not_leave_the_oldest_is_dropped(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("saltline.server.connection_table.LEAVING_MAX", 2)
-    deadlines = Deadlines(close_s=1000, check_every_s=0.02)
-    with ScriptedRelay(config_in(tmp_path, deadlines=deadlines)) as relay, ExitStack() as stack:
-        for _ in range(4):
-            stubborn = stack.enter_context(relay.connect(receive_buffer=4096))
-            stubborn.send(b"flood 200 16000", b"close")
-        wait_until(lambda: sum(e[0] == "closed" for e in relay.core.happened) == 4)
-        assert len(relay._workers[0]) == 2
 
 
 def test_a_sleeping_worker_is_woken_by_another(tmp_path: Path) -> None:

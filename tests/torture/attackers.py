@@ -9,7 +9,6 @@ as it can) for SECONDS. At the end it prints how many it made.
 import os
 import socket
 import ssl
-import struct
 import subprocess
 import sys
 from collections import deque
@@ -19,13 +18,12 @@ from time import monotonic, sleep
 from typing import Final
 
 from saltline.protocol.frames import encode_frame
-from tests.server.edge import CONTEXT
+from tests.server.edge import CONTEXT, reset
 from tests.server.wire_client import HELLO
 
 # Linux: choose the port when connecting, so that many connections of one address stay cheap.
 _IP_BIND_ADDRESS_NO_PORT: Final = 24
 _HELD_MAX: Final = 3000
-_RESET: Final = struct.pack("ii", 1, 0)
 _TLS_PATIENCE_S: Final = 2.0
 
 Attack = Callable[[socket.socket], socket.socket | None]
@@ -62,11 +60,6 @@ def _close(sock: socket.socket) -> None:
     sock.close()
 
 
-def _reset(sock: socket.socket) -> None:
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-    sock.close()
-
-
 def _in_tls(data: bytes) -> Attack:
     """Finish TLS as anybody would, say this, and stay."""
 
@@ -82,7 +75,7 @@ def _in_tls(data: bytes) -> Attack:
 
 ATTACKS: Final[dict[str, Attack]] = {
     "connect and close": _close,
-    "connect and reset": _reset,
+    "connect and reset": reset,
     "say nothing": lambda sock: sock,
     "speak no TLS": _saying(b"GET / HTTP/1.1\r\nHost: relay.example\r\n\r\n"),
     "change the cipher": _saying(b"\x14\x03\x03\x00\x01\x01" * 10),
