@@ -344,7 +344,9 @@ class Incoming:
             return
         keys = self._ctx.prekeys
         last = keys.peer_count(peer.username, peer.device)
-        if last and seq > last + 1:
+        # A device that came with a reset never saw the beginning of what its contacts count.
+        saw_the_beginning = last > 0 or self._ctx.me.identity.device == 1
+        if saw_the_beginning and seq > last + 1:
             missing = seq - last - 1
             many = "1 message" if missing == 1 else f"{missing} messages"
             self._ctx.say(f"@{peer.username}", f"a gap of {many} from {peer.username}")

@@ -235,6 +235,27 @@ def test_answers_to_nothing_change_nothing(alice: Person, bob: Person) -> None:
     assert alice.core.ready and alice.lines("@bob") == before
 
 
+def test_messages_withheld_before_the_first_that_arrives_show(alice: Person, bob: Person) -> None:
+    """A first message that expired looks the same."""
+    withheld: list[RelayMessage] = []
+
+    def withhold(message: RelayMessage) -> Iterable[RelayMessage]:
+        if isinstance(message, to_client.Deliver) and len(withheld) < 2:
+            withheld.append(message)
+        else:
+            yield message
+
+    bob.offline()
+    for number in range(4):
+        alice.send("bob", f"text {number}")
+    settle(alice)
+    bob.tamper = withhold
+    bob.online()
+    settle(alice, bob)
+    assert bob.texts("@alice") == ["text 2", "text 3"]
+    assert any("a gap of 2 messages from alice" in each for each in bob.notices("@alice"))
+
+
 def in_entries(message: RelayMessage, **changed: Any) -> RelayMessage:
     """Every room entry, pushed or of history, with other fields."""
     if isinstance(message, to_client.RoomEntry):
