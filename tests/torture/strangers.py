@@ -1,5 +1,6 @@
 """Strangers cost little: under every flood an honest client is served, and memory stays bounded."""
 
+import resource
 from itertools import count
 from pathlib import Path
 from time import monotonic
@@ -9,6 +10,7 @@ from saltline.crypto.keys import IdentityKeys
 from saltline.protocol.errors import ErrorCode
 from saltline.protocol.messages import decode_relay_message
 from saltline.protocol.to_client import Error, Welcome
+from saltline.server.handshakes import BEGUN_MAX, WAITING_MAX
 from tests.server.wire_client import WireClient
 from tests.torture.attackers import ATTACKS, under_attack
 from tests.torture.measured import MeasuredRelay, Waits
@@ -16,12 +18,14 @@ from tests.torture.trial import Figures, Scale
 from tests.waiting import wait_until
 
 SERVED_WITHIN_S: Final = 2.0
-# Two threads with 512 handshakes under way, each of 50 KB or, with a ClientHello of 128 KiB, 190;
+# Two threads with 256 handshakes under way, each of 50 KB or, with a ClientHello of 128 KiB, 190;
 # and 2,000 strangers after TLS, of 50 KB.
 _MEMORY_MAX_MIB: Final = 300.0
-# Two threads with 1,024 silent ones, 1,024 that wait and 512 under way; 2,000 strangers; 256 that
-# leave; and what the relay itself has open.
-_DESCRIPTORS_MAX: Final = 2 * (1024 + 1024 + 512) + 2000 + 256 + 64
+# Two threads with silent ones, those that wait and those under way; 2,000 strangers; 256 that leave;
+# and what the relay itself has open. What waits takes no more than an eighth of the files of a
+# process for each thread.
+_WAITING_MAX: Final = min(WAITING_MAX, resource.getrlimit(resource.RLIMIT_NOFILE)[1] // 8)
+_DESCRIPTORS_MAX: Final = 2 * (2 * _WAITING_MAX + BEGUN_MAX) + 2000 + 256 + 64
 _REGISTRATIONS: Final = 20
 _GIVE_UP_S: Final = 30.0
 
