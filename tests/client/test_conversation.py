@@ -11,7 +11,8 @@ from saltline.client.vault import views
 from saltline.protocol import limits
 from saltline.server.administration import Code, ResetUser
 from tests.client.conftest import Meet
-from tests.client.world import START_MS, MemoryRelay, Person, refusal, settle
+from tests.client.world import MemoryRelay, Person, refusal, settle
+from tests.server.relay_harness import START_MS
 
 
 def test_a_message_waits_for_somebody_offline_and_is_receipted(alice: Person, bob: Person) -> None:

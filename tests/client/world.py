@@ -8,7 +8,6 @@ from typing import Any
 from saltline.client.commands import Answer, Command, Disconnect, Emit, Transmit
 from saltline.client.core import ClientCore
 from saltline.client.model import (
-    ConnectionState,
     Delivery,
     Event,
     Line,
@@ -17,117 +16,59 @@ from saltline.client.model import (
 )
 from saltline.client.vault import views
 from saltline.client.vault.database import AccountRow, Vault
-from saltline.crypto.keylog import LogKey
-from saltline.crypto.signatures import certificate_payload
-from saltline.protocol.frames import FrameDecoder, encode_frame
-from saltline.protocol.messages import RelayMessage, decode_relay_message, encode_message
-from saltline.server import administration as admin
-from saltline.server import effects
-from saltline.server.core import RelayCore
+from saltline.protocol.frames import FrameDecoder
+from saltline.protocol.messages import RelayMessage, encode_message
 from saltline.server.settings import CertificateStatement, Settings
-from saltline.server.store.sqlite import SqliteStore
+from tests.server import relay_harness
 
-START_MS = 1_790_000_000_000
 SPKI = bytes(range(32))
 Tamper = Callable[[RelayMessage], Iterable[RelayMessage]]
 
 
-class MemoryRelay:
-    """The relay's real core and store, driven by hand."""
+class MemoryRelay(relay_harness.MemoryRelay):
+    """The relay in memory, with its database in `folder`, under the key that everybody expects."""
 
     def __init__(self, folder: Path, settings: Settings | None = None) -> None:
-        self.now_ms = START_MS
-        self._path = folder / "relay.db"
-        self._settings = settings or Settings()
-        self._random = randomness.Random(1)
-        self.log_key = LogKey.generate(self._random.randbytes)
-        self._connections = 0
-        self.links: dict[int, Link] = {}
-        self.answers: dict[int, Any] = {}
-        self._start()
+        super().__init__(folder / "relay.db", settings)
 
-    def _start(self) -> None:
-        not_after_ms = self.now_ms + 10**10
-        signature = self.log_key.sign(certificate_payload(SPKI, not_after_ms))
-        statement = CertificateStatement(SPKI, not_after_ms, signature)
-        self.store = SqliteStore(self._path, self.log_key.relay_id)
-        self.core = RelayCore(self._settings, self.log_key, statement, self._random.randbytes)
-
-    def crash(self) -> None:
-        """Gone in the middle of whatever it did; what was committed is on the disk."""
-        for link in list(self.links.values()):
-            link.cut()
-        self.store.close()
-        self._start()
-
-    def open(self, link: "Link") -> int:
-        self._connections += 1
-        self.links[self._connections] = link
-        self.perform(self.core.opened(self._connections, "192.0.2.7", self.now_ms))
-        return self._connections
-
-    def perform(self, todo: list[effects.Effect]) -> None:
-        for effect in todo:
-            match effect:
-                case effects.Send(connection, frame):
-                    self._push(connection, frame)
-                case effects.Broadcast(connections, frame):
-                    for connection in connections:
-                        self._push(connection, frame)
-                case effects.Close(connection, _):
-                    if connection in self.links:
-                        self.links[connection].closing = True
-                case effects.Persist(operation, token):
-                    (outcome,) = self.store.run([operation])
-                    self.perform(self.core.stored(token, outcome, self.now_ms))
-                case effects.Answer(ticket, result):
-                    self.answers[ticket] = result
-
-    def _push(self, connection: int, frame: bytes) -> None:
-        if connection in self.links:
-            self.links[connection].to_client.extend(frame)
-
-    def admin(self, request: admin.AdminRequest) -> Any:
-        """Ask as the admin does."""
-        ticket = len(self.answers) + 1
-        self.perform(self.core.admin(ticket, request, self.now_ms))
-        return self.answers[ticket]
+    def new_certificate(self, spki_hash: bytes = SPKI) -> CertificateStatement:
+        return super().new_certificate(spki_hash)
 
 
 class Link:
     """Bytes between one client and the relay; `tamper` stands for a relay that misbehaves."""
 
     def __init__(self, relay: MemoryRelay, tamper: Tamper | None) -> None:
-        self._relay = relay
+        self._connection = relay.connect()
+        self._decoder = FrameDecoder()
         self._tamper = tamper
-        self.to_client = bytearray()
-        self.to_relay = FrameDecoder()
-        self._from_relay = FrameDecoder()
-        self.closing = False
-        self.number = relay.open(self)
+
+    @property
+    def is_closed(self) -> bool:
+        """The relay has closed it."""
+        return not self._connection.is_open
+
+    @property
+    def is_over(self) -> bool:
+        """The same, and all that it said before was taken."""
+        return self.is_closed and not self._connection.bodies
 
     def send(self, data: bytes) -> None:
-        bodies = self.to_relay.feed(data)
-        if bodies and self.number in self._relay.links and not self.closing:
-            relay = self._relay
-            relay.perform(relay.core.received(self.number, bodies, relay.now_ms))
+        bodies = self._decoder.feed(data)
+        if bodies and self._connection.is_open:
+            self._connection.send_bodies(*bodies)
 
     def take(self) -> list[bytes]:
         """Bodies for the client, as the network delivers them."""
-        data = bytes(self.to_client)
-        self.to_client.clear()
-        bodies = self._from_relay.feed(data)
+        bodies, self._connection.bodies = self._connection.bodies, []
+        messages = self._connection.take()
         if self._tamper is None:
             return bodies
-        return [
-            encode_message(changed)
-            for body in bodies
-            for changed in self._tamper(decode_relay_message(body))
-        ]
+        return [encode_message(changed) for each in messages for changed in self._tamper(each)]
 
     def cut(self) -> None:
-        if self._relay.links.pop(self.number, None) is not None:
-            self._relay.perform(self._relay.core.closed(self.number, self._relay.now_ms))
+        if self._connection.is_open:
+            self._connection.cut()
 
 
 class Person:
@@ -216,7 +157,7 @@ class Person:
         bodies = self.link.take()
         if bodies:
             self.perform(self.core.received(bodies, self.now))
-        if self.link is not None and self.link.closing and not self.link.to_client:
+        if self.link is not None and self.link.is_over:
             self.offline()
         return bool(bodies)
 
@@ -277,6 +218,3 @@ def settle(*people: Person) -> None:
 def refusal(result: Any) -> Refused:
     assert isinstance(result, Refused), result
     return result
-
-
-__all__ = ["ConnectionState", "MemoryRelay", "Person", "encode_frame", "refusal", "settle"]

@@ -83,6 +83,7 @@ class MemoryConnection:
     def cut(self) -> None:
         """The network is gone, or the client closes; what was pushed is lost with it."""
         self.is_open = False
+        self._relay.connections.pop(self.number, None)
         self._relay.perform(self._relay.core.closed(self.number, self._relay.now_ms))
 
     def congest(self, is_congested: bool) -> None:
@@ -144,16 +145,19 @@ class MemoryRelay:
         self._wrap_store = wrap_store
         self._last_number = 0
         self._last_ticket = 0
-        self._start(path)
+        self._start()
 
-    def _start(self, path: Path | None) -> None:
-        self.database = SqliteStore(path or ":memory:", self.log_key.relay_id)
+    def _start(self) -> None:
+        self.database = SqliteStore(self._path or ":memory:", self.log_key.relay_id)
         self.store = self._wrap_store(self.database)
         self.core = RelayCore(self.settings, self.log_key, self.certificate, self.random)
 
-    def new_certificate(self) -> CertificateStatement:
-        """A new TLS key's statement, signed by the log key."""
-        spki_hash = self.random(32)
+    def new_certificate(self, spki_hash: bytes = b"") -> CertificateStatement:
+        """A new TLS key's statement, signed by the log key; of a key that nobody has, unless told.
+
+        `spki_hash` has 32 bytes.
+        """
+        spki_hash = spki_hash or self.random(32)
         not_after_ms = START_MS + 3650 * DAY_MS
         signature = self.log_key.sign(certificate_payload(spki_hash, not_after_ms))
         return CertificateStatement(spki_hash, not_after_ms, signature)
@@ -191,7 +195,7 @@ class MemoryRelay:
         """Close the database and start anew on it. All connections are gone."""
         self.database.close()
         self._lose_connections()
-        self._start(self._path)
+        self._start()
 
     def crash(self) -> None:
         """Start anew on what kill -9 leaves: the files, as they are now. Connections are gone."""
@@ -204,7 +208,7 @@ class MemoryRelay:
         self.database.close()
         self._path = left
         self._lose_connections()
-        self._start(left)
+        self._start()
 
     def _lose_connections(self) -> None:
         for connection in self.connections.values():

@@ -28,9 +28,10 @@ _SLACK_S = 5
 class Swallowed(Link):
     """What a client still believes to be a connection."""
 
+    is_over = False
+
     def __init__(self) -> None:
-        self.closing = False
-        self.to_client = bytearray()
+        """Nobody is at the other end."""
 
     def send(self, data: bytes) -> None:
         """Nobody gets it."""
@@ -67,7 +68,7 @@ def silence(relay: MemoryRelay, alice: Person, bob: Person, nth: int) -> tuple[i
         waited_s += 1
         assert waited_s < 1000, (client_s, relay_s)
         client_s = client_s or (waited_s if alice.link is None else 0)
-        relay_s = relay_s or (waited_s if old.closing else 0)
+        relay_s = relay_s or (waited_s if old.is_closed else 0)
     return client_s, relay_s
 
 
