@@ -21,9 +21,9 @@ SERVED_WITHIN_S: Final = 2.0
 # Two threads with 256 handshakes under way, each of 50 KB or, with a ClientHello of 128 KiB, 190;
 # and 2,000 strangers after TLS, of 50 KB.
 _MEMORY_MAX_MIB: Final = 300.0
-# Two threads with silent ones, those that wait and those under way; 2,000 strangers; 256 that leave;
-# and what the relay itself has open. What waits takes no more than an eighth of the files of a
-# process for each thread.
+# Two threads with silent ones, those that wait and those under way; 2,000 strangers; 256 that
+# leave; and what the relay itself has open. What waits takes no more than an eighth of the files
+# of a process for each thread.
 _WAITING_MAX: Final = min(WAITING_MAX, resource.getrlimit(resource.RLIMIT_NOFILE)[1] // 8)
 _DESCRIPTORS_MAX: Final = 2 * (2 * _WAITING_MAX + BEGUN_MAX) + 2000 + 256 + 64
 _REGISTRATIONS: Final = 20
