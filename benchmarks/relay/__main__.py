@@ -68,7 +68,7 @@ class Bench:
         self.table = Table()
         self.versions: dict[str, str] = {}
         self.left_out: list[str] = []
-        self._seconds = seconds
+        self.seconds = seconds
         self._servers: dict[str, ServerPeer] = {}
 
     def find_servers(self, names: set[str]) -> None:
@@ -92,6 +92,7 @@ class Bench:
             figures = self._measure(work, peer)
         except (RunFailed, OSError, subprocess.SubprocessError) as error:
             print(f"{work.name:14} {peer:16} failed: {error}", flush=True)
+            self.left_out.append(f"{work.name} of {peer}, one run that failed")
             return
         except Unsupported:
             return
@@ -103,7 +104,7 @@ class Bench:
         return peer in self._servers or peer in (COMMIT, BLAST)
 
     def _measure(self, work: Work, peer: str) -> Figures:
-        seconds = self._seconds or work.measure_s
+        seconds = self.seconds or work.measure_s
         if peer == COMMIT:
             folder = self.built.fresh("commit")
             return self._program("durable", folder, work.commits_per_s, seconds)
@@ -182,6 +183,9 @@ def _about(bench: Bench) -> dict[str, Any]:
         f" {platform.system()} {platform.release()}",
         "versions": {**versions, "gcc": compiler.stdout.strip()},
         "left_out": bench.left_out,
+        "measured": "as long as each work plans"
+        if bench.seconds is None
+        else f"{bench.seconds:g} seconds of each work",
         "raised": RAISED,
     }
 
@@ -236,6 +240,7 @@ def main() -> None:
                 if peer in peers and bench.has(peer):
                     bench.run(work, peer)
     is_whole = (len(works), peers, given.seconds) == (len(WORKS), set(known), None)
+    is_whole = is_whole and not bench.left_out
     folder = given.keep or (HERE if is_whole and given.runs >= WHOLE_RUNS else given.folder)
     text = keep(bench, folder)
     shutil.rmtree(given.folder / "run", ignore_errors=True)

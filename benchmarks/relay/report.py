@@ -172,7 +172,10 @@ def _about(table: Table, about: dict[str, Any]) -> Iterator[str]:
     runs = max(counts.values(), default=0)
     yield "# The relay beside its peers, as last measured"
     yield ""
-    yield f"Medians of {runs} runs, in turns, {about['date']}. {about['machine']}.{_others(table)}"
+    yield (
+        f"Medians of {runs} runs, in turns, {about['measured']}, {about['date']}."
+        f" {about['machine']}.{_others(table)}"
+    )
     yield ""
     yield from (f"- {name}: {version}" for name, version in about["versions"].items())
     yield from (f"- left out: {sentence}" for sentence in about["left_out"])

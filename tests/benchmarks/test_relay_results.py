@@ -15,6 +15,7 @@ ABOUT: dict[str, Any] = {
     "versions": {US: "saltline 1"},
     "left_out": ["nats is left out: there is no nats-server."],
     "raised": {"requests_burst": 7},
+    "measured": "3 seconds of each work",
 }
 
 
