@@ -55,6 +55,6 @@ chat: $(INSTALLED)
 	@$(BIN)/python -m demo.chat
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .demo .chat
+	rm -rf $(VENV) build dist *.egg-info .demo .chat tests/fuzzing/found
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find client crypto protocol server src tests benchmarks demo -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true

@@ -57,6 +57,9 @@ def main() -> int:
     if options.seed is not None:
         return replay(options.seed, tells=options.tell)
     if options.bugs is not None:
+        unknown = set(options.bugs) - {bug.name for bug in BUGS}
+        if unknown:
+            parser.error(f"no bug is called {', '.join(sorted(unknown))}")
         return try_bugs(options.bugs, options.seeds)
     return run_many(options.first, options.count, options.processes)
 
