@@ -29,7 +29,6 @@ from saltline.protocol.text import sanitise
 if TYPE_CHECKING:  # slow to import, and only a connection needs it
     from cryptography import x509
 
-SPKI_HASH_BYTES: Final = 32
 # What changes the proof of a relay where there is an account already, and where there is none.
 PROVE_ANEW: Final = "saltline relay --pin sha256:… or --ca FILE"
 PROVE_FIRST: Final = "saltline register … --pin sha256:… or --ca FILE"

@@ -12,6 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Final, Self
 
+from benchmarks.relay.plans import MARK
 from saltline.crypto.keylog import LogKey, create_entry
 from saltline.crypto.keys import IdentityKeys
 from saltline.crypto.signatures import EMPTY_HISTORY, RoomStatement
@@ -90,7 +91,7 @@ class World:
 
     def fill_mailbox(self, member: Member, count: int, body_bytes: int) -> None:
         """Let envelopes wait."""
-        envelopes = self._envelopes(member, count, b"^".ljust(body_bytes, b"x"))
+        envelopes = self._envelopes(member, count, MARK.ljust(body_bytes, b"x"))
         while batch := list(islice(envelopes, GROUP)):
             self._run(batch)
 
