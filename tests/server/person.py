@@ -199,13 +199,14 @@ class Person:
 
     def join_request(self, room: str, statement: RoomStatement) -> Join:
         """A signed request to join."""
-        return Join(self.next_id(), room, statement.encode(), self._signature(room, statement))
+        return Join(self.next_id(), room, statement.encode(), self.signature(room, statement))
 
     def post_request(self, room: str, statement: RoomStatement) -> Post:
         """A signed request to post."""
-        return Post(self.next_id(), room, statement.encode(), self._signature(room, statement))
+        return Post(self.next_id(), room, statement.encode(), self.signature(room, statement))
 
-    def _signature(self, room: str, statement: RoomStatement) -> bytes:
+    def signature(self, room: str, statement: RoomStatement) -> bytes:
+        """What says that this device said it there, 64 bytes."""
         relay_id, author = self.relay.log_key.relay_id, self.keys.identity.hash
         return self.keys.sign(room_payload(relay_id, room, author, statement.encode()))
 

@@ -28,19 +28,39 @@ SIGNATURES = st.binary(min_size=64, max_size=64)
 PREKEY_IDS = st.lists(st.integers(0, 2**32 - 1), max_size=5).map(tuple)
 
 
-def statements(person: Person) -> st.SearchStrategy[bytes]:
-    """Signed bytes for a room: sensible, nearly so, or not at all."""
-    return st.one_of(
+def statements(person: Person) -> st.SearchStrategy[RoomStatement]:
+    """Sensible ones, and nearly so."""
+    return st.builds(
+        lambda kind, message_id, time_ms, seen, body: RoomStatement(
+            kind, message_id, time_ms, seen, bytes(32), body
+        ),
+        st.sampled_from([*RoomKind, 0, 9]),
+        st.sampled_from([bytes(16), b"\x01" * 16]),
+        st.sampled_from([0, person.relay.now_ms, 2**62]),
+        st.integers(0, 3),
         BYTES,
+    )
+
+
+def build(kind: type[Any], *fields: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    """A message of these fields. Hypothesis would make up one that is missing."""
+    assert len(fields) == len(kind.__struct_fields__), kind
+    return st.builds(kind, *fields)
+
+
+def in_a_room(kind: type[Any], person: Person) -> st.SearchStrategy[Any]:
+    """A join or a post: signed by this person, or by nobody, or not even a statement."""
+    found = statements(person)
+    return st.one_of(
+        build(kind, IDS, ROOMS, BYTES, SIGNATURES),
+        build(kind, IDS, ROOMS, found.map(RoomStatement.encode), SIGNATURES),
         st.builds(
-            lambda kind, message_id, time_ms, seen, body: RoomStatement(
-                kind, message_id, time_ms, seen, bytes(32), body
-            ).encode(),
-            st.sampled_from([*RoomKind, 0, 9]),
-            st.sampled_from([bytes(16), b"\x01" * 16]),
-            st.sampled_from([0, person.relay.now_ms, 2**62]),
-            st.integers(0, 3),
-            BYTES,
+            lambda id, room, statement: kind(
+                id, room, statement.encode(), person.signature(room, statement)
+            ),
+            IDS,
+            ROOMS,
+            found,
         ),
     )
 
@@ -52,36 +72,35 @@ def messages(person: Person) -> st.SearchStrategy[Any]:
         for kind in PrekeyKind
         for pair in (*person.make(kind, 1), *person.make(kind, 2))
     ]
-    signed = statements(person)
     return st.one_of(
-        st.builds(
+        build(
             to_relay.Hello,
             st.lists(st.integers(-1, 3), min_size=1, max_size=3).map(tuple),
             st.sampled_from([(), ("groups",)]),
             st.text(max_size=5),
         ),
-        st.builds(to_relay.CheckInvite, IDS, st.text(max_size=30)),
-        st.builds(to_relay.Register, NAMES, BYTES, SIGNATURES, st.text(max_size=30)),
-        st.builds(to_relay.Login, NAMES, SMALL, SIGNATURES, PREKEY_IDS, PREKEY_IDS),
-        st.builds(
+        build(to_relay.CheckInvite, IDS, st.text(max_size=30)),
+        build(to_relay.Register, NAMES, BYTES, SIGNATURES, st.text(max_size=30)),
+        build(to_relay.Login, NAMES, SMALL, SIGNATURES, PREKEY_IDS, PREKEY_IDS),
+        build(
             to_relay.Publish,
             IDS,
             st.lists(st.one_of(BYTES, st.sampled_from(prekeys)), max_size=4).map(tuple),
         ),
-        st.builds(
+        build(
             to_relay.Lookup,
             IDS,
-            st.lists(st.builds(to_relay.LookupName, NAMES, COUNTS), max_size=4).map(tuple),
+            st.lists(build(to_relay.LookupName, NAMES, COUNTS), max_size=4).map(tuple),
         ),
-        st.builds(to_relay.Claim, IDS, NAMES, SMALL),
-        st.builds(to_relay.Submit, IDS, NAMES, SMALL, st.binary(min_size=1, max_size=9), BYTES),
-        st.builds(to_relay.Acknowledge, st.lists(COUNTS, max_size=6).map(tuple), BYTES),
-        st.builds(to_relay.Join, IDS, signed, SIGNATURES),
-        st.builds(to_relay.Post, IDS, signed, SIGNATURES),
-        st.builds(to_relay.History, IDS, ROOMS, COUNTS, st.integers(1, 200)),
-        st.builds(to_relay.Who, IDS, ROOMS),
-        st.builds(to_relay.ListRooms, IDS),
-        st.builds(to_relay.Ping, IDS),
+        build(to_relay.Claim, IDS, NAMES, SMALL),
+        build(to_relay.Submit, IDS, NAMES, SMALL, st.binary(min_size=1, max_size=9), BYTES),
+        build(to_relay.Acknowledge, st.lists(COUNTS, max_size=6).map(tuple), BYTES),
+        in_a_room(to_relay.Join, person),
+        in_a_room(to_relay.Post, person),
+        build(to_relay.History, IDS, ROOMS, COUNTS, st.integers(1, 200)),
+        build(to_relay.Who, IDS, ROOMS),
+        build(to_relay.ListRooms, IDS),
+        build(to_relay.Ping, IDS),
     )
 
 
