@@ -55,6 +55,7 @@ class Connection:
         "fault",
         "frame_by_s",
         "has_ended",
+        "is_closed",
         "is_congested",
         "is_held_up",
         "is_leaving",
@@ -87,6 +88,7 @@ class Connection:
         self.is_held_up = False  # something waits for the core until more has been read
         self.is_leaving = False  # the core has let go of it; its output may still leave
         self.is_lingering = False  # its output has left; waiting for the peer to close
+        self.is_closed = False  # its descriptor is given back
         self.close_by_s = 0.0
         self.output: list[bytes] = []
         self.queued_bytes = 0  # of `output` and what TLS holds of it
@@ -117,6 +119,8 @@ class Connection:
     @property
     def wanted_mask(self) -> int:
         """What the selector should watch; 0 for nothing."""
+        if self.is_closed:
+            return 0
         if self.is_lingering:
             return READ
         mask = READ if self.write_wants_read or self.may_read else 0
@@ -261,4 +265,5 @@ class Connection:
 
     def close(self) -> None:
         """Give the descriptor back."""
+        self.is_closed = True
         self.sock.close()
