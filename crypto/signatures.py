@@ -206,7 +206,10 @@ def seen_of(short: bytes) -> int:
     """The number that a shortened statement claims to have seen. Raises Malformed."""
     if len(short) < _SHORT_HEAD_BYTES:
         raise Malformed("too short")
-    return int.from_bytes(short[_SHORT_HEAD_BYTES - 8 : _SHORT_HEAD_BYTES], "big")
+    seen = int.from_bytes(short[_SHORT_HEAD_BYTES - 8 : _SHORT_HEAD_BYTES], "big")
+    if seen >> 63:
+        raise Malformed("number is not below 2^63")
+    return seen
 
 
 def lengthen(short: bytes, seen_hash: bytes) -> bytes:

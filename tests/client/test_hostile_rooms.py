@@ -166,6 +166,20 @@ def test_room_words_of_this_program_by_a_member(alice: Person, relay: MemoryRela
     assert alice.texts("#lobby") == []
 
 
+@pytest.mark.parametrize("seen", [MANY, MANY + 1, 2**64 - 1])
+def test_an_entry_that_has_seen_more_than_any_room_holds(
+    alice: Person, bob: Person, seen: int
+) -> None:
+    settle(alice, bob)
+    state = alice.core._ctx.rooms.state("#lobby")
+    assert state is not None
+    short = b"\x01" + bytes(16) + (1).to_bytes(8, "big") + seen.to_bytes(8, "big") + b"text"
+    inject(alice, to_client.RoomEntry("#lobby", state.last + 1, "bob", 1, short, bytes(64)))
+    bob.post("#lobby", "still here")
+    settle(alice, bob)
+    assert alice.texts("#lobby") == ["still here"] and alice.core.idle()
+
+
 def test_refused_entries_are_said_once_a_turn(alice: Person, bob: Person) -> None:
     settle(alice, bob)
     alice.offline()

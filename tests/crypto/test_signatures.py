@@ -150,6 +150,8 @@ def test_a_shortened_statement_lacks_the_hash_alone() -> None:
     assert lengthen(short, b"c" * 32) == statement
     with pytest.raises(Malformed):
         seen_of(short[:32])
+    with pytest.raises(Malformed):
+        seen_of(short[:25] + u64(2**63) + short[33:])
 
 
 @pytest.mark.parametrize(
