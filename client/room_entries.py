@@ -95,7 +95,7 @@ class RoomEntries:
             return None
         return replace(pushed, statement=lengthen(pushed.statement, seen_hash))
 
-    def add(self, state: RoomState, entry: RoomEntry, *, is_history: bool) -> bool:
+    def add(self, state: RoomState, entry: RoomEntry, *, is_history: bool, is_whole: bool) -> bool:
         """Take one entry in. The hash goes on whatever the entry is worth.
 
         False, and nothing was done, for a pushed one whose signature is not good: its author may
@@ -105,7 +105,7 @@ class RoomEntries:
         try:
             statement, author = self._check(state, entry, is_history=is_history)
         except (BadRoomEntry, CryptoError, Malformed) as error:
-            if isinstance(error, CryptoError) and not is_history:
+            if isinstance(error, CryptoError) and not is_whole:
                 return False
             self._refused.setdefault(room, []).append((entry.number, str(error)))
         else:

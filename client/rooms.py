@@ -25,18 +25,21 @@ from saltline.protocol.to_relay import History
 HELD_BACK_MAX: Final = PAGE_MAX_ENTRIES
 HELD_BACK_MAX_BYTES: Final = 1024 * 1024
 _NOT_OURS: Final = (ErrorCode.NOT_A_MEMBER, ErrorCode.UNKNOWN_ROOM)
+_ALL: Final = 2**63
 
 
 @dataclass(slots=True)
 class _Held:
     """Entries that wait for their authors' keys, in order and without a gap.
 
-    The authors of those up to `asked_to` are being looked up.
+    The authors of those up to `asked_to` are being looked up. Those above `whole_to` were pushed:
+    the hash that each leaves out is taken from us.
     """
 
     entries: list[RoomEntry] = field(default_factory=list)
     size_bytes: int = 0
     asked_to: int = 0
+    whole_to: int = 0
     asking: int = 0
     is_refused: bool = False
     refetch: bool = False
@@ -196,9 +199,12 @@ class Rooms:
             return
         before = state.last
         entries = [entry for entry in answer.entries if entry.number > before]
-        self._take(room, entries, is_history=True)
+        self._take(room, entries, is_history=True, whole_to=_ALL)
         state = self._ctx.rooms.state(room)
-        if state is not None and answer.last > state.last > before and room not in self._held:
+        held = self._held.get(room)
+        if held is not None:
+            held.refetch |= answer.last > held.entries[-1].number
+        elif state is not None and answer.last > state.last > asked:
             self._fetch(room)
 
     def entry(self, entry: RoomEntry) -> None:
@@ -215,12 +221,18 @@ class Rooms:
             else:
                 held.add([whole])
         elif entry.number == state.last + 1 and state.hash and whole is not None:
-            self._take(room, [whole], is_history=False)
+            self._take(room, [whole], is_history=False, whole_to=0)
         elif entry.number > state.last:
             self._fetch(room)
 
     def _take(
-        self, room: str, entries: list[RoomEntry], *, is_history: bool, asked_to: int = 0
+        self,
+        room: str,
+        entries: list[RoomEntry],
+        *,
+        is_history: bool,
+        whole_to: int,
+        asked_to: int = 0,
     ) -> None:
         """Entries in order; from the first unknown author above `asked_to` on they wait."""
         for position, entry in enumerate(entries):
@@ -230,9 +242,10 @@ class Rooms:
                     self._entries.alarm(room)
                 return
             if entry.number > asked_to and self._is_unknown(entry):
-                self._look_up(room, entries[position:])
+                self._look_up(room, entries[position:], whole_to)
                 return
-            if not self._entries.add(state, entry, is_history=is_history):
+            is_whole = entry.number <= whole_to
+            if not self._entries.add(state, entry, is_history=is_history, is_whole=is_whole):
                 self._fetch(room)
                 return
 
@@ -245,10 +258,11 @@ class Rooms:
             return False  # no lookup for it: the entry is refused as it is
         return self._entries.identity(entry.username, entry.device) is None
 
-    def _look_up(self, room: str, entries: list[RoomEntry]) -> None:
+    def _look_up(self, room: str, entries: list[RoomEntry], whole_to: int) -> None:
         held = self._held[room] = _Held()
         held.add(entries)
         held.asked_to = held.entries[-1].number
+        held.whole_to = min(whole_to, held.asked_to)
         names = sorted({e.username for e in held.entries if self._is_unknown(e)})
         held.asking = len(names)
         for name in names:
@@ -267,7 +281,13 @@ class Rooms:
         del self._held[room]
         if held.is_refused:
             return
-        self._take(room, held.entries, is_history=True, asked_to=held.asked_to)
+        self._take(
+            room,
+            held.entries,
+            is_history=True,
+            whole_to=held.whole_to,
+            asked_to=held.asked_to,
+        )
         waiting = self._held.get(room)
         if waiting is not None:
             waiting.refetch |= held.refetch

@@ -279,6 +279,21 @@ def test_a_pushed_entry_that_was_tampered_with_is_fetched_whole(alice: Person, b
     assert not any("not signed" in notice for notice in alice.notices("#lobby"))
 
 
+def test_so_is_one_that_waited_for_its_authors_key(meet: Meet, alice: Person) -> None:
+    """Or a relay that split the room could pass off a stranger's other history as a forgery."""
+    alice.offline()
+    alice.tamper = lambda m: [
+        in_entries(m, signature=bytes(64)) if isinstance(m, to_client.RoomEntry) else m
+    ]
+    alice.online()
+    carol = meet("carol")
+    settle(alice, carol)
+    carol.post("#lobby", "signed by carol")
+    settle(alice, carol)
+    assert alice.texts("#lobby") == ["signed by carol"]
+    assert not any("not signed" in notice for notice in alice.notices("#lobby"))
+
+
 def test_room_entries_that_nobody_signed_are_not_shown(alice: Person, bob: Person) -> None:
     settle(alice, bob)
 

@@ -66,6 +66,24 @@ def test_membership_outlives_a_connection(alice: Person, bob: Person) -> None:
     assert alice.texts("#lobby") == [f"post {number}" for number in range(230)]
 
 
+def test_pages_go_on_after_one_whose_authors_were_strangers(
+    meet: Meet, alice: Person, bob: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("saltline.client.rooms.PAGE_MAX_ENTRIES", 4)
+    settle(alice, bob)
+    alice.offline()
+    carol = meet("carol")
+    carol.post("#lobby", "carol was never here before")
+    settle(bob, carol)
+    posts = [f"post {number}" for number in range(10)]
+    for text in posts:
+        bob.post("#lobby", text)
+        settle(bob, carol)
+    alice.online()
+    assert alice.texts("#lobby") == ["carol was never here before", *posts]
+    assert alice.core.idle()
+
+
 def test_posts_typed_offline_leave_in_order(alice: Person, bob: Person) -> None:
     settle(alice, bob)
     alice.offline()
