@@ -24,6 +24,8 @@ from saltline.protocol.to_relay import History
 
 HELD_BACK_MAX: Final = PAGE_MAX_ENTRIES
 HELD_BACK_MAX_BYTES: Final = 1024 * 1024
+# A member can push to all others what each of them has to ask for whole: one question for many.
+WHOLE_EVERY_MS: Final = 2_000
 _NOT_OURS: Final = (ErrorCode.NOT_A_MEMBER, ErrorCode.UNKNOWN_ROOM)
 _ALL: Final = 2**63
 
@@ -68,12 +70,15 @@ class Rooms:
         self._contacts = contacts
         self._fetching: set[str] = set()
         self._held: dict[str, _Held] = {}
+        self._whole_at_ms: dict[str, int] = {}  # when entries may be asked for whole again
+        self._due: set[str] = set()  # to be asked then
         self._entries = RoomEntries(context, contacts)
 
     def link_lost(self) -> None:
         """Everything on its way is asked for again after the next login."""
         self._fetching.clear()
         self._held.clear()
+        self._due.clear()
 
     def forget_caches(self) -> None:
         """A turn was rolled back, and with it what it said."""
@@ -86,7 +91,7 @@ class Rooms:
     @property
     def is_busy(self) -> bool:
         """Whether history is on its way."""
-        return bool(self._fetching or self._held)
+        return bool(self._fetching or self._held or self._due)
 
     # --- membership ----------------------------------------------------------------------------
 
@@ -170,6 +175,24 @@ class Rooms:
             room,
         )
 
+    def _fetch_whole(self, room: str) -> None:
+        """A pushed entry says too little: its author may have seen another history."""
+        now_ms = self._ctx.now_ms
+        wait_ms = self._whole_at_ms.get(room, 0) - now_ms
+        if room in self._due:
+            return
+        if 0 < wait_ms <= WHOLE_EVERY_MS:
+            self._due.add(room)
+            self._ctx.later(wait_ms, lambda: self._fetch_due(room))
+            return
+        self._whole_at_ms[room] = now_ms + WHOLE_EVERY_MS
+        self._fetch(room)
+
+    def _fetch_due(self, room: str) -> None:
+        self._due.discard(room)
+        self._whole_at_ms[room] = self._ctx.now_ms + WHOLE_EVERY_MS
+        self._fetch(room)
+
     def _fetch_refused(self, room: str, refusal: Refusal) -> None:
         self._fetching.discard(room)
         if refusal.code not in _NOT_OURS:
@@ -220,9 +243,12 @@ class Rooms:
                 held.refetch = True
             else:
                 held.add([whole])
-        elif entry.number == state.last + 1 and state.hash and whole is not None:
-            self._take(room, [whole], is_history=False, whole_to=0)
-        elif entry.number > state.last:
+        elif entry.number == state.last + 1 and state.hash:
+            if whole is None:
+                self._fetch_whole(room)
+            else:
+                self._take(room, [whole], is_history=False, whole_to=0)
+        elif entry.number > state.last and room not in self._due:
             self._fetch(room)
 
     def _take(
@@ -246,7 +272,7 @@ class Rooms:
                 return
             is_whole = entry.number <= whole_to
             if not self._entries.add(state, entry, is_history=is_history, is_whole=is_whole):
-                self._fetch(room)
+                self._fetch_whole(room)
                 return
 
     def _is_unknown(self, entry: RoomEntry) -> bool:

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from saltline.client.model import ConnectionState, Delivery, LineKind
+from saltline.client.rooms import WHOLE_EVERY_MS
 from saltline.crypto.keylog import LogKey
 from saltline.protocol import to_client
 from saltline.protocol.messages import RelayMessage
@@ -279,7 +280,9 @@ def test_a_pushed_entry_that_was_tampered_with_is_fetched_whole(alice: Person, b
     assert not any("not signed" in notice for notice in alice.notices("#lobby"))
 
 
-def test_so_is_one_that_waited_for_its_authors_key(meet: Meet, alice: Person) -> None:
+def test_so_is_one_that_waited_for_its_authors_key(
+    meet: Meet, alice: Person, relay: MemoryRelay
+) -> None:
     """Or a relay that split the room could pass off a stranger's other history as a forgery."""
     alice.offline()
     alice.tamper = lambda m: [
@@ -290,6 +293,9 @@ def test_so_is_one_that_waited_for_its_authors_key(meet: Meet, alice: Person) ->
     settle(alice, carol)
     carol.post("#lobby", "signed by carol")
     settle(alice, carol)
+    relay.now_ms += WHOLE_EVERY_MS
+    alice.tick()
+    settle(alice)
     assert alice.texts("#lobby") == ["signed by carol"]
     assert not any("not signed" in notice for notice in alice.notices("#lobby"))
 

@@ -9,12 +9,14 @@ import msgspec
 import pytest
 
 from saltline.client.model import Delivery
+from saltline.client.rooms import WHOLE_EVERY_MS
 from saltline.client.vault import views
 from saltline.crypto.signatures import EMPTY_HISTORY, RoomStatement, room_payload
 from saltline.protocol import to_client
 from saltline.protocol.content import RoomKind
 from saltline.protocol.messages import RelayMessage
-from tests.client.hostile import Tamper, Withheld, inject, replacing, under
+from saltline.protocol.to_relay import Post
+from tests.client.hostile import Tamper, Withheld, ask_raw, inject, replacing, under
 from tests.client.world import MemoryRelay, Person, settle
 
 pytestmark = pytest.mark.usefixtures("quick")
@@ -178,6 +180,43 @@ def test_an_entry_that_has_seen_more_than_any_room_holds(
     bob.post("#lobby", "still here")
     settle(alice, bob)
     assert alice.texts("#lobby") == ["still here"] and alice.core.idle()
+
+
+def test_a_member_cannot_have_all_others_ask_for_each_of_its_entries(
+    alice: Person, bob: Person, relay: MemoryRelay
+) -> None:
+    """What nobody signed passes the relay, and is asked for whole: one question for many."""
+    settle(alice, bob)
+    pages: list[RelayMessage] = []
+
+    def count(message: RelayMessage) -> Iterable[RelayMessage]:
+        if isinstance(message, to_client.HistoryPage):
+            pages.append(message)
+        yield message
+
+    under(alice, count)
+    pages.clear()
+    for number in range(20):
+        words = RoomStatement(
+            RoomKind.TEXT,
+            bytes([number] * 16),
+            relay.now_ms + 100 + number,
+            0,
+            EMPTY_HISTORY,
+            b"spam",
+        ).encode()
+        answer = ask_raw(bob, partial(Post, room="#lobby", statement=words, signature=bytes(64)))
+        assert isinstance(answer, to_client.Posted)
+        settle(alice, bob)
+    assert len(pages) == 1 and not alice.core.idle()
+    relay.now_ms += WHOLE_EVERY_MS
+    bob.post("#lobby", "signed by bob")
+    settle(alice, bob)
+    alice.tick()
+    settle(alice)
+    assert len(pages) == 2 and alice.core.idle()
+    assert alice.texts("#lobby") == ["signed by bob"]
+    assert any("19 entries" in notice for notice in alice.notices("#lobby"))
 
 
 def test_refused_entries_are_said_once_a_turn(alice: Person, bob: Person) -> None:
