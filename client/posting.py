@@ -49,11 +49,13 @@ class Posting:
         self._waiting: set[str] = set()
         self._busy: set[str] = set()
         self._not_before_ms: dict[str, int] = {}
+        self._compared: set[str] = set()  # rooms whose history the relay called another
 
     def link_lost(self) -> None:
         """Everything on its way will be done again, with the bytes that were signed."""
         self._busy.clear()
         self._not_before_ms.clear()
+        self._compared.clear()
 
     def load(self) -> None:
         """What an earlier run left."""
@@ -165,8 +167,9 @@ class Posting:
         state = ctx.rooms.state(room) or RoomState(room, 0, b"", 0)
         time_ms = max(ctx.now_ms, state.own_time_ms + 1)
         ctx.rooms.save(replace(state, own_time_ms=time_ms))
-        # Of a split room we claim nothing: the relay may hold less than we have seen.
-        claims = bool(state.hash) and not self._rooms.is_split(room)
+        # Of a split room we claim nothing: the relay may hold less than we have seen. Nor when we
+        # join: of a room that we are not in, nothing would show that it is split.
+        claims = kind != RoomKind.JOIN and bool(state.hash) and not self._rooms.is_split(room)
         return RoomStatement(
             kind=kind,
             message_id=message_id,
@@ -192,6 +195,8 @@ class Posting:
     def _signed_before(self, room: str, item: Item) -> tuple[bytes, bytes] | None:
         """What an earlier attempt signed, unless something signed later has overtaken it.
 
+        Nor if it claims what the relay will not take, in a split room.
+
         Signed again it has the same id: no relay or member takes it in twice.
         """
         signed = self._ctx.outbox.room_post(item.item)
@@ -199,6 +204,8 @@ class Posting:
         if signed is None or state is None:
             return signed
         statement = RoomStatement.decode(signed[0], TEXT_MAX_BYTES)
+        if statement.seen and self._rooms.is_split(room):
+            return None
         return signed if statement.time_ms >= state.own_time_ms else None
 
     def _post(self, room: str, item: Item) -> None:
@@ -220,6 +227,7 @@ class Posting:
         """On the relay. The entry itself may never come back: who left the room gets no more."""
         assert isinstance(answer, Posted)
         self._busy.discard(room)
+        self._compared.discard(room)
         self._ctx.outbox.remove(item.item)
         self._ctx.timeline.set_number(item.row, answer.number)
         if self._ctx.timeline.set_delivery(item.row, Delivery.RELAYED):
@@ -235,11 +243,25 @@ class Posting:
         if refusal.code == ErrorCode.NOT_A_MEMBER:
             self._rooms.left(room)  # joined again with the next attempt
         if refusal.code in _FINAL and item is not None:
-            self._fail(item, refused)
+            if refusal.code != ErrorCode.BAD_STATEMENT or not self._may_yet_pass(room, item):
+                self._fail(item, refused)
             return
         self._not_before_ms[room] = self._ctx.now_ms + refusal.delay_ms
         for row in self._ctx.outbox.say_why(room, refused.sentence):
             self._ctx.emit(LineChanged(room, row, refused.code))
+
+    def _may_yet_pass(self, room: str, item: Item) -> bool:
+        """Whether it claims a history that the relay may no longer have: then we look, once."""
+        signed = self._ctx.outbox.room_post(item.item)
+        if signed is None or not RoomStatement.decode(signed[0], TEXT_MAX_BYTES).seen:
+            return False
+        if self._rooms.is_split(room):
+            return True  # signed anew it claims nothing
+        if room in self._compared:
+            return False
+        self._compared.add(room)
+        self._rooms.compare(room)
+        return True
 
     def _fail(self, item: Item, refused: Refused) -> None:
         self._ctx.outbox.remove(item.item)

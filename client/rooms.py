@@ -161,6 +161,10 @@ class Rooms:
         """Whether the relay's history of it is not ours."""
         return self._entries.is_split(room)
 
+    def compare(self, room: str) -> None:
+        """Look whether the relay's history of it is still ours."""
+        self._fetch(room)
+
     # --- history -------------------------------------------------------------------------------
 
     def _fetch(self, room: str) -> None:

@@ -1,12 +1,15 @@
 """Posts that wait while memberships, signatures and clocks change around them."""
 
 from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
 
 import pytest
 
 from saltline.client.model import Delivery, LineKind
 from saltline.protocol import to_client
 from saltline.protocol.messages import RelayMessage
+from tests.client.conftest import Meet
 from tests.client.hostile import refusing, under
 from tests.client.world import MemoryRelay, Person, settle
 
@@ -128,3 +131,67 @@ def test_a_clock_that_was_years_ahead_does_not_end_a_rooms_posts(
     assert bob.notices("#lobby") == []
     for each in (line, late):
         assert alice.delivery(each) in (Delivery.RELAYED, Delivery.FAILED)
+
+
+def backup_of(relay: MemoryRelay, folder: Path) -> bytes:
+    relay.store.close()
+    backup = (folder / "relay.db").read_bytes()
+    relay._start()
+    return backup
+
+
+def restore(relay: MemoryRelay, folder: Path, backup: bytes) -> None:
+    relay.store.close()
+    for name in ("relay.db-wal", "relay.db-shm"):
+        (folder / name).unlink(missing_ok=True)
+    (folder / "relay.db").write_bytes(backup)
+    relay._start()
+
+
+@pytest.mark.parametrize("more", [0, 1, 5])
+def test_posts_that_waited_leave_for_a_relay_from_an_old_backup(
+    meet: Meet, alice: Person, bob: Person, relay: MemoryRelay, tmp_path: Path, more: int
+) -> None:
+    """It has other entries at the numbers that they claim to have seen."""
+    settle(alice, bob)
+    alice.offline()
+    bob.offline()
+    backup = backup_of(relay, tmp_path)
+    bob.online()
+    alice.online()
+    bob.post("#lobby", "lost")
+    alice.post("#lobby", "lost too")
+    settle(alice, bob)
+    alice.offline()
+    bob.offline()
+    restore(relay, tmp_path, backup)
+    carol = meet("carol")
+    for number in range(1 + more):
+        carol.post("#lobby", f"carol {number}")
+        settle(carol)
+    line = alice.post("#lobby", "typed offline")
+    alice.online()
+    settle(alice, carol)
+    assert alice.delivery(line) is Delivery.RELAYED
+    assert carol.texts("#lobby")[-1] == "typed offline"
+    assert any("split" in notice for notice in alice.notices("#lobby"))
+    assert alice.core.queued() == 0
+
+
+def test_who_left_a_room_may_join_it_on_a_relay_from_an_old_backup(
+    alice: Person, bob: Person, relay: MemoryRelay, tmp_path: Path
+) -> None:
+    bob.post("#den", "first")
+    settle(alice, bob)
+    alice.offline()
+    bob.offline()
+    backup = backup_of(relay, tmp_path)
+    alice.online()
+    alice.post("#den", "lost")
+    settle(alice)
+    assert alice.ask(partial(alice.core.leave, "#den")) is None
+    alice.offline()
+    restore(relay, tmp_path, backup)
+    alice.online()
+    assert alice.ask(partial(alice.core.join, "#den")) is None
+    assert any("split" in notice for notice in alice.notices("#den"))
