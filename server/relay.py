@@ -91,6 +91,7 @@ class Relay:
         self._admin: AdminServer
         self._storage: StorageThread
         self._workers: list[Worker] = []
+        self._handed_over = 0
         self._turn = count()  # whose worker is next; safe between threads
         self._handshakes: list[HandshakeThread] = []
         self._is_running = False
@@ -242,9 +243,8 @@ class Relay:
             thread.start()
 
     def _is_swamped(self) -> bool:
-        return self._driver.logins > LOGINS_AT_ONCE or any(
-            len(worker.inbox) > LOGINS_AT_ONCE for worker in self._workers
-        )
+        waiting = self._handed_over - sum(worker.adopted for worker in self._workers)
+        return max(self._driver.logins, waiting) > LOGINS_AT_ONCE
 
     def _commit_interval_s(self) -> float:
         is_busy = any(worker.pace.is_busy for worker in self._workers)
@@ -314,7 +314,9 @@ class Relay:
         return held < self._descriptors_max - DESCRIPTORS_KEPT
 
     def _hand_over(self, adopt: Adopt) -> None:
-        self._workers[next(self._turn) % len(self._workers)].inbox.post(adopt)
+        turn = next(self._turn)
+        self._handed_over = turn + 1  # two threads may swap this: a glance will do
+        self._workers[turn % len(self._workers)].inbox.post(adopt)
 
     def _on_stored(self, results: Sequence[tuple[int, Outcome | StoreError]]) -> None:
         self._workers[0].inbox.post(Stored(results))

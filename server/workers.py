@@ -65,6 +65,7 @@ class Worker:
         queue_max_bytes: int = OUTGOING_QUEUE_MAX_BYTES,
     ) -> None:
         self.inbox: Inbox[Work] = Inbox()
+        self.adopted = 0  # connections, so far
         self._index = index
         self._count = count
         self._next_number = index + count  # 0 is nobody's number
@@ -306,6 +307,7 @@ class Worker:
                 self._let_go(connection, monotonic())
 
     def _adopt(self, item: Adopt) -> None:
+        self.adopted += 1
         if self._is_finishing:
             item.sock.close()
             return
