@@ -25,7 +25,7 @@ class _Slow(WireClient):
     """Somebody whose computer takes little, and who stops to read."""
 
     def __init__(self, port: int, name: str) -> None:
-        super().__init__(port, name, receive_buffer=4096)
+        super().__init__(port, name, receive_buffer=65_536)
         self.keys: IdentityKeys = self.register()
 
 
