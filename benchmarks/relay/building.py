@@ -55,27 +55,30 @@ def build(folder: Path) -> Built:
     """Compile what changed, and make a certificate. Raises Missing."""
     folder.mkdir(parents=True, exist_ok=True)
     _check_disk(folder)
-    if shutil.which("gcc") is None:
-        raise Missing("There is no gcc, which compiles the load generator: apt install gcc.")
-    _check_headers()
-    for name, patterns in _PROGRAMS.items():
-        sources = [path for pattern in patterns for path in sorted(SOURCES.glob(pattern))]
-        _compile(folder / name, sources)
+    check_compiler()
+    for name in _PROGRAMS:
+        compile_program(name, folder)
     (folder / "certificate").mkdir(exist_ok=True)
     certificate = load_or_make(folder / "certificate", ("localhost",), datetime.now(UTC))
     files = (folder / "certificate" / "certificate.pem", folder / "certificate" / "certificate.key")
     return Built(folder, *files, certificate)
 
 
-def _compile(program: Path, sources: list[Path]) -> None:
+def compile_program(name: str, folder: Path) -> str:
+    """One of the C programs, if its sources changed. Raises CalledProcessError."""
+    program = folder / name
+    sources = [path for pattern in _PROGRAMS[name] for path in sorted(SOURCES.glob(pattern))]
     newest = max(path.stat().st_mtime for path in (*sources, *SOURCES.rglob("*.h")))
-    if program.exists() and program.stat().st_mtime > newest:
-        return
-    command = ["gcc", *_FLAGS, "-o", str(program), *map(str, sources), *_LIBRARIES]
-    subprocess.run(command, check=True)
+    if not program.exists() or program.stat().st_mtime <= newest:
+        command = ["gcc", *_FLAGS, "-o", str(program), *map(str, sources), *_LIBRARIES]
+        subprocess.run(command, check=True)
+    return str(program)
 
 
-def _check_headers() -> None:
+def check_compiler() -> None:
+    """Raises Missing if the C programs cannot be compiled here."""
+    if shutil.which("gcc") is None:
+        raise Missing("There is no gcc, which compiles the load generator: apt install gcc.")
     for header, package in _HEADERS.items():
         probe = ["gcc", "-E", "-x", "c", "-"]
         source = f"#include <{header}>\n".encode()

@@ -146,11 +146,12 @@ class Wire:
     """How deliveries, acknowledgements and errors are told apart, and how one acknowledges.
 
     By the first bytes of a frame's body; without framing, `ack_head` is one byte that each
-    acknowledgement has once.
+    acknowledgement has once. A delivery's frame may hold several: a room's `entries`.
     """
 
     framing: Framing = Framing.BY_MARK
     delivery_head: bytes = b""
+    holds_entries: bool = False
     ack_head: bytes = b""
     error_head: bytes = b""
     reply_before: bytes = b""
@@ -174,6 +175,7 @@ class Plan:
                 MAGIC,
                 _U32.pack(wire.framing),
                 _text(wire.delivery_head),
+                _U32.pack(wire.holds_entries),
                 _text(wire.ack_head),
                 _text(wire.error_head),
                 _text(wire.reply_before),

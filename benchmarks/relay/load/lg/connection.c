@@ -11,6 +11,7 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
+#include "saltline.h"
 #include "wire.h"
 
 #define RECORD_BYTES 16384

@@ -87,6 +87,7 @@ void read_plan(const char *path) {
     }
     plan.framing = take_u32(file);
     plan.delivery_head = take_blob(file);
+    plan.holds_entries = take_u32(file);
     plan.ack_head = take_blob(file);
     plan.error_head = take_blob(file);
     plan.reply_before = take_blob(file);

@@ -13,7 +13,7 @@ typedef struct {
 /* How a server's bytes are cut into messages. */
 enum framing {
     BY_MARK = 0,  /* not at all: every '^' is a delivery */
-    SALTLINE = 1, /* u32 length, body; a delivery's body starts with `delivery_head` */
+    SALTLINE = 1, /* u32 length, body; a delivery's, or several's, starts with `delivery_head` */
     MQTT = 2,
 };
 
@@ -65,6 +65,7 @@ typedef struct connection {
 
 typedef struct {
     u32 framing;
+    u32 holds_entries; /* whether such a body is that of a room's entries, each one delivery */
     blob delivery_head, ack_head, error_head, reply_before, reply_after, ping;
     u32 ping_ms;
     u32 count;
