@@ -160,6 +160,12 @@ class EntryStored(Result, frozen=True, gc=False):
     members: int
 
 
+class TextsStored(Result, frozen=True, gc=False):
+    """One outcome for each text. A refusal of one says nothing of the next."""
+
+    outcomes: tuple[EntryStored | StoreError, ...]
+
+
 class RoomJoined(Result, frozen=True, gc=False):
     """A member now, by entry `number`; what it may see begins after `after`."""
 
@@ -257,6 +263,7 @@ Outcome = (
     | MailboxRead
     | Expired
     | EntryStored
+    | TextsStored
     | RoomJoined
     | HistoryRead
     | MembersRead

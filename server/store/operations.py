@@ -215,17 +215,26 @@ class NewEntry(Struct, frozen=True, gc=False):
     now_ms: int
 
 
-class StoreEntry(Work, frozen=True, gc=False):
-    """A member's next entry; `leaves` ends the membership -> EntryStored.
+class StoreTexts(Work, frozen=True, gc=False):
+    """Texts of one member, from one device and in one room, in order -> TextsStored.
 
-    UNKNOWN_DEVICE if its device was ended since; UNKNOWN_ROOM, NOT_A_MEMBER; ROOM_FULL, unless it
-    leaves; BAD_STATEMENT for a `seen` above the room's last number. A message id that this account
-    used in this room before: the number it has, and nothing new.
+    UNKNOWN_DEVICE if the device was ended since; UNKNOWN_ROOM. Each alone: NOT_A_MEMBER; ROOM_FULL;
+    BAD_STATEMENT for a history that is not the relay's, or a time that is not later than that of
+    the device's last. A message id that this account used in this room before: the number it has,
+    and nothing new.
+    """
+
+    entries: tuple[NewEntry, ...]  # at least one; all of the same account, mailbox and room
+    room_max_bytes: int = ROOM_MAX_BYTES
+
+
+class LeaveRoom(Work, frozen=True, gc=False):
+    """A member's last entry, which ends the membership -> EntryStored.
+
+    Refused as a text is, but for ROOM_FULL.
     """
 
     entry: NewEntry
-    leaves: bool
-    room_max_bytes: int = ROOM_MAX_BYTES
 
 
 class JoinRoom(Work, frozen=True, gc=False):
@@ -293,7 +302,8 @@ Operation = (
     | ReadMailbox
     | DeleteEnvelopes
     | ExpireEnvelopes
-    | StoreEntry
+    | StoreTexts
+    | LeaveRoom
     | JoinRoom
     | ReadHistory
     | ReadMembers

@@ -48,7 +48,13 @@ class Room:
     def remember(self, number: int, account: int, message_id: bytes, history_hash: bytes) -> None:
         """The room's newest entry. Now and then the older half is forgotten."""
         if len(self.recent) >= 2 * RECENT:
-            self.recent = dict(islice(self.recent.items(), RECENT, None))
-            self.hashes = dict(islice(self.hashes.items(), RECENT, None))
+            self.forget_old()
         self.recent[account, message_id] = number
         self.hashes[number] = history_hash
+
+    def forget_old(self) -> None:
+        """All but the newest."""
+        surplus = len(self.recent) - RECENT
+        self.recent = dict(islice(self.recent.items(), surplus, None))
+        surplus = len(self.hashes) - RECENT
+        self.hashes = dict(islice(self.hashes.items(), surplus, None))

@@ -18,6 +18,8 @@ from saltline.server.store.interface import (
     RoomsRead,
     RoomState,
     StoredEntry,
+    StoreError,
+    TextsStored,
 )
 from saltline.server.store.queries import Queries
 from saltline.server.store.refusal import Refusal
@@ -46,35 +48,68 @@ class Rooms:
 
     # --- entries -------------------------------------------------------------------------------
 
-    def store_entry(self, work: ask.StoreEntry) -> EntryStored:
-        """Number and chain a member's entry, unless it is here already."""
-        entry = work.entry
-        self._check_live(entry.mailbox)
-        room = self._by_name.get(entry.room) or self._load(entry.room)
-        number = room.recent.get((entry.account, entry.message_id))
-        if number is not None:
-            return EntryStored(number, False, len(room.members))
-        if entry.account not in room.members:
-            raise _not_a_member()
-        author = room.authors.get(entry.account) or self._author(room, entry.account)
-        if author.mailbox == entry.mailbox and entry.time_ms <= author.time_ms:
-            return self._repeated(room, author, entry)
-        self._check_seen(room, entry)
-        if not work.leaves:
-            _check_space(room, entry, work.room_max_bytes)
-        number = self._append(room, entry)
-        if work.leaves:
-            room.members.discard(entry.account)
-            room.authors.pop(entry.account, None)
-            self._posted.pop((room.id, entry.account), None)
-            self._execute(
-                "DELETE FROM member WHERE room = ? AND account = ?", (room.id, entry.account)
+    def store_texts(self, work: ask.StoreTexts) -> TextsStored:
+        """Number and chain them, except those that are here already."""
+        first = work.entries[0]
+        account, mailbox, username, device = (
+            first.account,
+            first.mailbox,
+            first.username,
+            first.device,
+        )
+        self._check_live(mailbox)
+        room = self._by_name.get(first.room) or self._load(first.room)
+        if len(room.recent) >= 2 * RECENT:
+            room.forget_old()
+        recent, hashes, count = room.recent, room.hashes, len(room.members)
+        author = room.authors.get(account)
+        if author is None and account in room.members:
+            author = self._author(room, account)
+        first_slot = room.id << NUMBER_BITS
+        room_left = work.room_max_bytes - _ENTRY_OVERHEAD_BYTES
+        outcomes: list[EntryStored | StoreError] = []
+        for entry in work.entries:
+            message_id, time_ms, statement = entry.message_id, entry.time_ms, entry.statement
+            number = recent.get((account, message_id))
+            if number is not None:
+                outcomes.append(EntryStored(number, False, count))
+                continue
+            try:
+                if author is None:
+                    raise _not_a_member()
+                if time_ms <= author.time_ms and author.mailbox == mailbox:
+                    outcomes.append(self._repeated(room, author, entry))
+                    continue
+                if hashes.get(entry.seen) != entry.seen_hash:
+                    self._check_seen(room, entry)
+                if room.size_bytes + len(statement) > room_left:
+                    raise _room_full()
+            except Refusal as refusal:
+                outcomes.append(StoreError(refusal.code, refusal.detail))
+                continue
+            room.last_number = author.number = number = room.last_number + 1
+            room.last_hash = hashes[number] = history_hash = next_history_hash(
+                room.last_hash, username, device, statement, entry.signature
             )
-        else:
-            author.number, author.time_ms = number, entry.time_ms
-            author.mailbox = entry.mailbox
-            self._posted[room.id, entry.account] = author
-        return EntryStored(number, True, len(room.members))
+            room.size_bytes += len(statement) + _ENTRY_OVERHEAD_BYTES
+            recent[account, message_id] = number
+            author.time_ms, author.mailbox = time_ms, mailbox
+            # The list is another one after a flush.
+            self._added.append(
+                (
+                    first_slot | number,
+                    entry.now_ms,
+                    account,
+                    device,
+                    statement,
+                    entry.signature,
+                    history_hash,
+                )
+            )
+            self._changed[room.id] = room
+            self._posted[room.id, account] = author
+            outcomes.append(EntryStored(number, True, count))
+        return TextsStored(tuple(outcomes))
 
     def _repeated(self, room: Room, author: Author, entry: ask.NewEntry) -> EntryStored:
         """An author's times grow: this is its newest entry, sent again, or was overtaken by it."""
@@ -121,6 +156,27 @@ class Rooms:
             (room.id, entry.account, number, after, number, entry.time_ms, entry.mailbox),
         )
         return RoomJoined(number, True, len(room.members), after, self._hash_at(room, after))
+
+    def leave(self, work: ask.LeaveRoom) -> EntryStored:
+        """End a membership with an entry, unless that is here already."""
+        entry = work.entry
+        self._check_live(entry.mailbox)
+        room = self._load(entry.room)
+        number = room.recent.get((entry.account, entry.message_id))
+        if number is not None:
+            return EntryStored(number, False, len(room.members))
+        if entry.account not in room.members:
+            raise _not_a_member()
+        author = room.authors.get(entry.account) or self._author(room, entry.account)
+        if author.mailbox == entry.mailbox and entry.time_ms <= author.time_ms:
+            return self._repeated(room, author, entry)
+        self._check_seen(room, entry)
+        number = self._append(room, entry)
+        room.members.discard(entry.account)
+        room.authors.pop(entry.account, None)
+        self._posted.pop((room.id, entry.account), None)
+        self._execute("DELETE FROM member WHERE room = ? AND account = ?", (room.id, entry.account))
+        return EntryStored(number, True, len(room.members))
 
     def read_history(self, work: ask.ReadHistory) -> HistoryRead:
         """A page, from where the member may see it."""
@@ -358,11 +414,15 @@ def _size(entry: ask.NewEntry) -> int:
 
 def _check_space(room: Room, entry: ask.NewEntry, max_bytes: int) -> None:
     if room.size_bytes + _size(entry) > max_bytes:
-        raise Refusal(
-            ErrorCode.ROOM_FULL,
-            "This room holds as much as the relay keeps of one. Go on in another, or ask the"
-            " relay's admin for more.",
-        )
+        raise _room_full()
+
+
+def _room_full() -> Refusal:
+    return Refusal(
+        ErrorCode.ROOM_FULL,
+        "This room holds as much as the relay keeps of one. Go on in another, or ask the"
+        " relay's admin for more.",
+    )
 
 
 def _not_a_member() -> Refusal:

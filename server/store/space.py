@@ -24,6 +24,8 @@ _KEPT_PART: Final = 2
 # With so much nobody counts.
 _PLENTY_BYTES: Final = 1024 * 1024 * 1024
 _MAY_SPLIT_BYTES: Final = 2 * PAGE_BYTES
+# What a text takes besides its statement, in pages that are half full at least.
+_TEXT_OVERHEAD_BYTES: Final = 512
 
 
 def measure_at(path: Path) -> Measure:
@@ -50,8 +52,11 @@ def growth_bytes(operation: Operation) -> int:
     match operation:
         case ask.StoreEnvelope(envelope=envelope):
             return len(envelope) + _MAY_SPLIT_BYTES
-        case ask.StoreEntry(entry=entry) | ask.JoinRoom(entry=entry):
+        case ask.LeaveRoom(entry=entry) | ask.JoinRoom(entry=entry):
             return len(entry.statement) + _MAY_SPLIT_BYTES
+        case ask.StoreTexts(entries=entries):
+            size = sum(2 * len(entry.statement) + _TEXT_OVERHEAD_BYTES for entry in entries)
+            return size + _MAY_SPLIT_BYTES
         case ask.StorePrekeys(prekeys=prekeys):
             return sum(len(prekey.encoded) for prekey in prekeys) + _MAY_SPLIT_BYTES
         case ask.CreateAccount() | ask.ResetAccount() | ask.AddCode():

@@ -7,7 +7,7 @@ from time import monotonic
 from typing import Final
 
 from saltline.server.store.interface import Operation, Outcome, Store, StoreError
-from saltline.server.store.operations import StoreEnvelope
+from saltline.server.store.operations import StoreEnvelope, StoreTexts
 
 OnDone = Callable[[Sequence[tuple[int, Outcome | StoreError]]], None]
 
@@ -97,10 +97,12 @@ class StorageThread:
             self._wake.clear()
         self._gather()
         group: list[tuple[int, Operation]] = []
+        more = GROUP_MAX_OPERATIONS
         envelope_bytes = 0
-        while self._queue and len(group) < GROUP_MAX_OPERATIONS:
+        while self._queue and more > 0:
             token, operation = self._queue.popleft()
             group.append((token, operation))
+            more -= len(operation.entries) if type(operation) is StoreTexts else 1
             if type(operation) is StoreEnvelope:
                 envelope_bytes += len(operation.envelope)
                 if envelope_bytes >= GROUP_MAX_ENVELOPE_BYTES:

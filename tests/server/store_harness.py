@@ -9,7 +9,13 @@ import apsw
 
 from saltline.crypto.signatures import EMPTY_HISTORY, RoomStatement
 from saltline.server.store import operations as ask
-from saltline.server.store.interface import Operation, Outcome, StoreError
+from saltline.server.store.interface import (
+    EntryStored,
+    Operation,
+    Outcome,
+    StoreError,
+    TextsStored,
+)
 from saltline.server.store.sqlite import SqliteStore
 
 RELAY_ID = b"r" * 32
@@ -58,8 +64,18 @@ def join(account: int, room: str = "#lobby") -> ask.JoinRoom:
     return ask.JoinRoom(entry(account, room), 50, 100, 1_000)
 
 
-def post(account: int, room: str = "#lobby", body: bytes = b"text") -> ask.StoreEntry:
-    return ask.StoreEntry(entry(account, room, body), False)
+def texts(*entries: ask.NewEntry) -> ask.StoreTexts:
+    return ask.StoreTexts(entries)
+
+
+def post(account: int, room: str = "#lobby", body: bytes = b"text") -> ask.StoreTexts:
+    """One text."""
+    return texts(entry(account, room, body))
+
+
+def posted(number: int, members: int) -> TextsStored:
+    """What a new text's number is told with."""
+    return TextsStored((EntryStored(number, True, members),))
 
 
 def history(account: int, room: str = "#lobby") -> ask.ReadHistory:

@@ -10,7 +10,6 @@ import pytest
 from saltline.protocol.errors import ErrorCode
 from saltline.server.store import operations as ask
 from saltline.server.store.interface import (
-    EntryStored,
     EnvelopeStored,
     HistoryRead,
     MailboxRead,
@@ -30,6 +29,7 @@ from tests.server.store_harness import (
     join,
     mailbox,
     post,
+    posted,
 )
 
 NAMES = (f"faulty-disk-{number}" for number in itertools.count())
@@ -96,7 +96,7 @@ def test_a_full_disk_is_said_and_service_resumes(
     disk.fail_write = None
     assert store.run([envelope("ada", b"after"), post(1), account("eve")])[:2] == [
         EnvelopeStored(1, 2),
-        EntryStored(3, True, 2),
+        posted(3, 2),
     ]
     assert store.check() == []
 

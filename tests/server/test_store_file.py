@@ -13,12 +13,12 @@ from saltline.protocol.errors import ErrorCode
 from saltline.server.store import operations as ask
 from saltline.server.store.interface import (
     AccountCreated,
-    EntryStored,
     EnvelopeStored,
     HistoryRead,
     MailboxRead,
     StoreError,
     StoreUnusable,
+    TextsStored,
 )
 from saltline.server.store.schema import SCHEMA
 from saltline.server.store.sqlite import CHECKPOINT_PAGES, SqliteStore
@@ -32,6 +32,7 @@ from tests.server.store_harness import (
     mailbox,
     one,
     post,
+    posted,
 )
 
 
@@ -87,9 +88,11 @@ def test_how_much_a_room_holds_is_known_after_a_restart(tmp_path: Path) -> None:
     store = SqliteStore(path, RELAY_ID)
     one_more = replace(post(1, body=b"x"), room_max_bytes=1_700)
     (outcome,) = store.run([one_more])
-    assert isinstance(outcome, StoreError) and outcome.code == ErrorCode.ROOM_FULL
+    assert isinstance(outcome, TextsStored)
+    (refused,) = outcome.outcomes
+    assert isinstance(refused, StoreError) and refused.code == ErrorCode.ROOM_FULL
     (outcome,) = store.run([replace(one_more, room_max_bytes=2_000)])
-    assert isinstance(outcome, EntryStored)
+    assert outcome == posted(3, 1)
     store.close()
 
 
@@ -181,7 +184,7 @@ def test_a_crash_keeps_every_group_that_was_answered(tmp_path: Path) -> None:
         assert [each.statement[65:] for each in read.entries[1:]] == expected
         assert [each.envelope for each in box.envelopes] == expected
         # It goes on where it was.
-        assert left.run([post(1)]) == [EntryStored(group + 2, True, 1)]
+        assert left.run([post(1)]) == [posted(group + 2, 1)]
         assert left.run([envelope("ada")]) == [EnvelopeStored(1, group + 1)]
         assert left.check() == []
         left.close()

@@ -29,6 +29,7 @@ from saltline.server.store.interface import (
     RoomsRead,
     RoomState,
     StoreError,
+    TextsStored,
     TotalsRead,
 )
 from saltline.server.store.sqlite import SqliteStore
@@ -44,6 +45,8 @@ from tests.server.store_harness import (
     mailbox,
     one,
     post,
+    posted,
+    texts,
 )
 
 # --- groups --------------------------------------------------------------------------------------
@@ -74,7 +77,7 @@ def test_what_is_refused_leaves_no_trace_and_harms_no_other(store: SqliteStore) 
     refused: list[Operation] = [
         envelope("nobody"),
         account("ada2-with-the-skeleton-of-ada"),
-        post(1),
+        ask.LeaveRoom(entry(1)),
         ask.AddCode(b"h" * 32, "nobody", 1, NOW_MS),
         ask.ClaimBundle("ada", 1, True, NOW_MS),
     ]
@@ -114,14 +117,14 @@ def test_an_operation_that_fails_costs_only_itself(
         RoomJoined,
         EnvelopeStored,
         StoreError,
-        EntryStored,
+        TextsStored,
         EnvelopeStored,
     ]
     failed = outcomes[2]
     assert isinstance(failed, StoreError)
     assert (failed.code, failed.fatal) == (ErrorCode.INTERNAL, False)
     assert outcomes[4] == EnvelopeStored(1, 2), "its number was not used"
-    assert outcomes[3] == EntryStored(2, True, 1)
+    assert outcomes[3] == posted(2, 1)
     assert "StoreEnvelope failed in the store: OverflowError" in caplog.text
     assert "impossible" not in caplog.text
 
@@ -171,8 +174,11 @@ def check_numbers_and_hashes(seed: int, groups: int) -> None:
                 ]
                 group.append(rng.choice(choices))
             for operation, outcome in zip(group, store.run(group), strict=True):
-                if isinstance(operation, ask.StoreEntry) and isinstance(outcome, EntryStored):
-                    entries[operation.entry.room, outcome.number] = operation.entry.statement
+                if isinstance(operation, ask.StoreTexts) and isinstance(outcome, TextsStored):
+                    said = operation.entries[0]
+                    (stored,) = outcome.outcomes
+                    assert isinstance(stored, EntryStored)
+                    entries[said.room, stored.number] = said.statement
                 if isinstance(operation, ask.StoreEnvelope) and isinstance(outcome, EnvelopeStored):
                     envelopes[outcome.mailbox, outcome.number] = operation.envelope
                 if isinstance(operation, ask.DeleteEnvelopes):
@@ -252,7 +258,7 @@ def test_memberships_count_in_the_room(store: SqliteStore) -> None:
     assert one(store, ask.ReadRooms(10)) == RoomsRead(
         (RoomState("#lobby", 2, 2), RoomState("#garden", 1, 1))
     )
-    assert one(store, ask.StoreEntry(entry(2), True)) == EntryStored(3, True, 1)
+    assert one(store, ask.LeaveRoom(entry(2))) == EntryStored(3, True, 1)
     assert one(store, ask.ReadRooms(1)) == RoomsRead((RoomState("#garden", 1, 1),))
 
 
@@ -278,13 +284,13 @@ def test_a_device_that_a_reset_ended_posts_nothing_more(store: SqliteStore) -> N
     reset = ask.ResetAccount(ask.LogEntry("ada", 1, b"reset", b"leaf"), new, b"code", NOW_MS)
     store.run([join(1), join(2)])
     before, late = entry(1), entry(1)
-    store.run([ask.StoreEntry(before, False), code])
+    store.run([texts(before), code])
     _, *refused = store.run(
         [
             reset,
-            ask.StoreEntry(late, False),
-            ask.StoreEntry(before, False),
-            ask.StoreEntry(late, True),
+            texts(late),
+            texts(before),
+            ask.LeaveRoom(late),
             join(1, "#garden"),
         ]
     )
@@ -292,9 +298,7 @@ def test_a_device_that_a_reset_ended_posts_nothing_more(store: SqliteStore) -> N
         ErrorCode.UNKNOWN_DEVICE
     ] * 4
     # The account is a member still, through its new device, whose mailbox is the third.
-    assert one(store, ask.StoreEntry(replace(late, mailbox=3, device=2), False)) == EntryStored(
-        4, True, 2
-    )
+    assert one(store, texts(replace(late, mailbox=3, device=2))) == posted(4, 2)
 
 
 def test_expiry_takes_the_oldest_first_and_a_bounded_number(store: SqliteStore) -> None:

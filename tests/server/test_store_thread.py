@@ -16,7 +16,7 @@ from saltline.server.store.thread import (
     OnDone,
     StorageThread,
 )
-from tests.server.store_harness import envelope
+from tests.server.store_harness import entry, envelope, texts
 
 TIMEOUT_S = 10.0
 
@@ -255,3 +255,16 @@ def test_a_busy_relay_gathers_and_a_stop_ends_the_wait() -> None:
     assert thread.stop(TIMEOUT_S)
     assert collected.tokens == list(range(1, 10))
     assert [len(group) for group in store.groups] == [1, 8]
+
+
+def test_a_group_is_bounded_in_texts() -> None:
+    with Workshop() as shop:
+        store, collected, thread = shop.store, shop.collected, shop.thread
+        batch = texts(*[entry(1)] * (GROUP_MAX_OPERATIONS // 4))
+        for token in range(1, 7):
+            thread.submit(batch, token)
+        store.gate.release(10)
+        thread.start()
+        collected.wait_for(6)
+        assert [len(group) for group in store.groups] == [4, 2]
+        assert thread.stop(TIMEOUT_S)

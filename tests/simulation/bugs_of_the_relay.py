@@ -169,17 +169,17 @@ def lets_anybody_log_in(patches: Patches) -> None:
 
 def takes_a_post_twice(patches: Patches) -> None:
     """No look for the message id, nor for the time."""
-    store_entry = StoredRooms.store_entry
+    store_texts = StoredRooms.store_texts
 
     def store_again(self: Any, work: Any) -> Any:
-        room = self._by_name.get(work.entry.room)
+        room = self._by_name.get(work.entries[0].room)
         if room is not None:
             room.recent.clear()
             room.authors.clear()
             self._execute("UPDATE member SET newest_ms = 0")
-        return store_entry(self, work)
+        return store_texts(self, work)
 
-    patches.put(StoredRooms, "store_entry", store_again)
+    patches.put(StoredRooms, "store_texts", store_again)
 
 
 def uses_room_numbers_again_after_a_crash(patches: Patches) -> None:
