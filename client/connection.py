@@ -147,8 +147,9 @@ class Connection:
     def _pushed(self, message: RelayMessage) -> None:
         if isinstance(message, to_client.Deliver):
             self._parts.incoming.deliver(message)
-        elif isinstance(message, to_client.RoomEntry):
-            self._parts.rooms.entry(message)
+        elif isinstance(message, to_client.Entries):
+            for entry in message.each():
+                self._parts.rooms.entry(entry)
         elif isinstance(message, to_client.Presence):
             name = sanitise(message.username, newlines=False)
             self._ctx.emit(PresenceChanged(name, message.online))

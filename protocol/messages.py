@@ -45,7 +45,7 @@ RelayMessage = (
     | to_client.Submitted
     | to_client.Deliver
     | to_client.CaughtUp
-    | to_client.RoomEntry
+    | to_client.Entries
     | to_client.Joined
     | to_client.Posted
     | to_client.HistoryPage

@@ -1,10 +1,12 @@
 """What a relay sends to a client (docs/protocol.md §6)."""
 
+from collections.abc import Iterator
 from typing import Annotated
 
 from msgspec import Meta, Struct
 
 from saltline.protocol import limits
+from saltline.protocol.errors import ErrorCode, ProtocolError
 from saltline.protocol.wire import (
     Count,
     Device,
@@ -123,11 +125,8 @@ class CaughtUp(Wire, frozen=True, tag="caught_up"):
     number: Count
 
 
-class RoomEntry(Wire, frozen=True, tag="entry"):
-    """A room's entry: what a page of history holds.
-
-    Pushed to members it carries its statement shortened: they hold the hash that it leaves out.
-    """
+class RoomEntry(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
+    """A room's entry: what a page of history holds."""
 
     room: RoomName
     number: Count
@@ -135,6 +134,50 @@ class RoomEntry(Wire, frozen=True, tag="entry"):
     device: Device
     statement: Statement
     signature: Signature
+
+
+class Author(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
+    """Who wrote entries of a push."""
+
+    username: UserName
+    device: Device
+
+
+class Pushed(Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
+    """An entry of a push; `author` counts from 0.
+
+    The statement is shortened: members hold the hash that it leaves out.
+    """
+
+    author: Annotated[int, Meta(ge=0, lt=limits.PAGE_MAX_ENTRIES)]
+    statement: Statement
+    signature: Signature
+
+
+class Entries(Wire, frozen=True, tag="entries"):
+    """What one commit added to a room, for its members: entry `first` and those that follow."""
+
+    room: RoomName
+    first: Count
+    authors: Annotated[tuple[Author, ...], Meta(max_length=limits.PAGE_MAX_ENTRIES)]
+    entries: Annotated[tuple[Pushed, ...], Meta(min_length=1, max_length=limits.PAGE_MAX_ENTRIES)]
+
+    def each(self) -> Iterator[RoomEntry]:
+        """The entries with their numbers and names. Raises ProtocolError (BAD_MESSAGE)."""
+        for number, pushed in enumerate(self.entries, self.first):
+            if pushed.author >= len(self.authors):
+                raise ProtocolError(
+                    ErrorCode.BAD_MESSAGE, "Entries came of an author who was not named."
+                )
+            author = self.authors[pushed.author]
+            yield RoomEntry(
+                self.room,
+                number,
+                author.username,
+                author.device,
+                pushed.statement,
+                pushed.signature,
+            )
 
 
 class Joined(Wire, frozen=True, tag="joined"):

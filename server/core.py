@@ -143,6 +143,7 @@ class RelayCore:
                     self._handle(sender, sender.device, request)
             except Exception as error:
                 desk.failed(sender, request, error)
+        self._rooms.keep_texts()
         desk.request_bytes = 0
         desk.pause_if_too_much(sender)
         return desk.finish()
@@ -195,6 +196,8 @@ class RelayCore:
     def _handle(self, sender: Connection, device: Device, request: ClientMessage) -> None:
         desk = self._desk
         self._admin.requests += 1
+        if type(request) is not to_relay.Post:
+            self._rooms.keep_texts()  # in the order in which they were asked
         handler, cost = self._handlers.get(type(request), _ONLY_FOR_STRANGERS)
         if cost:
             if desk.is_stopping:
@@ -231,6 +234,7 @@ class RelayCore:
         desk.begin(now_ms)
         for token, outcome in results:
             desk.settle(token, outcome)
+        self._rooms.push()
         desk.resume_paused()
         self._say_goodbye_when_done()
         return desk.finish()

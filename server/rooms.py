@@ -5,7 +5,7 @@ The relay checks who, where and when; the signature is for the members, who do n
 
 from typing import Final
 
-from saltline.crypto.signatures import Malformed, RoomStatement, shorten
+from saltline.crypto.signatures import Malformed, RoomStatement
 from saltline.protocol import to_client, to_relay
 from saltline.protocol.content import RoomKind
 from saltline.protocol.errors import ErrorCode, ProtocolError
@@ -17,15 +17,15 @@ from saltline.protocol.limits import (
 )
 from saltline.protocol.messages import encode_framed
 from saltline.protocol.names import BadName, check_room
-from saltline.server.effects import Broadcast
 from saltline.server.peers import Connection, Device
 from saltline.server.presence import LiveRoom, Presence
+from saltline.server.pushes import Pushes
 from saltline.server.store import interface as told
 from saltline.server.store import operations as ask
+from saltline.server.store.interface import StoreError
 from saltline.server.switchboard import Switchboard
 
 _AHEAD_MAX_MS: Final = 86_400_000
-_POSTED_KINDS: Final = frozenset((RoomKind.TEXT, RoomKind.LEAVE))
 
 
 class Rooms:
@@ -34,7 +34,15 @@ class Rooms:
     def __init__(self, desk: Switchboard, presence: Presence) -> None:
         self._desk = desk
         self._presence = presence
-        self.pushed = 0  # entries times connections
+        self._pushes = Pushes(desk)
+        # Texts of one connection in one room, in order: one operation for all of them.
+        self._author: Connection | None = None
+        self._texts: list[tuple[to_relay.Post, ask.NewEntry]] = []
+
+    @property
+    def pushed(self) -> int:
+        """Entries times connections."""
+        return self._pushes.pushed
 
     # --- entries -------------------------------------------------------------------------------
 
@@ -70,63 +78,88 @@ class Rooms:
         )
         self._desk.send(connection, answer)
         if joined.is_new:
+            self._pushes.leave()
             account = self._desk.accounts.get(entry.account)
             if account is not None:
                 self._presence.enter(account, entry.room, joined.number, joined.members)
                 self._presence.greet(connection)
-            self._broadcast(entry, joined.number, joined.members)
+            self._push(entry, joined.number, joined.members)
+            self._pushes.leave()
 
     def post(self, connection: Connection, request: to_relay.Post) -> None:
         """A member's text, or its leaving."""
         device = connection.known
         statement = self._checked(request.statement)
-        if statement.kind not in _POSTED_KINDS:
+        if statement.kind == RoomKind.TEXT:
+            if self._texts and self._texts[0][0].room != request.room:
+                self.keep_texts()
+            self._author = connection
+            self._texts.append((request, self._new_entry(device, request, statement)))
+            return
+        if statement.kind != RoomKind.LEAVE:
             raise _bad_statement("Members post texts, or that they leave.")
-        work = ask.StoreEntry(
-            self._new_entry(device, request, statement),
-            statement.kind == RoomKind.LEAVE,
-            self._desk.settings.room_max_bytes,
+        self.keep_texts()
+        work = ask.LeaveRoom(self._new_entry(device, request, statement))
+        self._desk.persist(work, self._left, connection, request)
+
+    def keep_texts(self) -> None:
+        """Hand the gathered texts to the store, before anything else of their author."""
+        connection, texts = self._author, self._texts
+        if connection is None:
+            return
+        self._author, self._texts = None, []
+        work = ask.StoreTexts(
+            tuple([entry for _, entry in texts]), self._desk.settings.room_max_bytes
         )
-        self._desk.persist(work, self._posted, connection, request)
+        requests = [request for request, _ in texts]
+        size = sum([len(request.statement) for request in requests])
+        self._desk.persist_many(work, self._posted, connection, requests, size)
 
     def _posted(
         self,
         connection: Connection,
+        requests: list[to_relay.Post],
+        work: ask.StoreTexts,
+        stored: told.TextsStored,
+    ) -> None:
+        room = work.entries[0].room
+        answers: list[bytes] = []
+        for request, entry, outcome in zip(requests, work.entries, stored.outcomes, strict=True):
+            if isinstance(outcome, StoreError):
+                error = ProtocolError(outcome.code, outcome.detail)
+                self._desk.failed(connection, request, error)
+                continue
+            answers.append(encode_framed(to_client.Posted(request.id, room, outcome.number)))
+            if outcome.is_new:
+                self._push(entry, outcome.number, outcome.members)
+        if answers:
+            self._desk.send_frame(connection, b"".join(answers))
+
+    def _left(
+        self,
+        connection: Connection,
         request: to_relay.Post,
-        work: ask.StoreEntry,
+        work: ask.LeaveRoom,
         stored: told.EntryStored,
     ) -> None:
         entry = work.entry
-        answer = to_client.Posted(request.id, entry.room, stored.number)
-        self._desk.send(connection, answer)
+        self._desk.send(connection, to_client.Posted(request.id, entry.room, stored.number))
         if stored.is_new:
-            self._broadcast(entry, stored.number, stored.members)
-            if work.leaves:
-                account = self._desk.accounts.get(entry.account)
-                if account is not None:
-                    self._presence.leave(account, entry.room)
+            self._push(entry, stored.number, stored.members)
+            self._pushes.leave()
+            account = self._desk.accounts.get(entry.account)
+            if account is not None:
+                self._presence.leave(account, entry.room)
 
-    def _broadcast(self, entry: ask.NewEntry, number: int, members: int) -> None:
-        """To every connected member, the author too, encoded once."""
+    def _push(self, entry: ask.NewEntry, number: int, members: int) -> None:
         room = self._presence.rooms.get(entry.room)
-        if room is None:
-            return
-        message = to_client.RoomEntry(
-            entry.room,
-            number,
-            entry.username,
-            entry.device,
-            shorten(entry.statement),
-            entry.signature,
-        )
-        room.last = number
-        room.members = members
-        frame = encode_framed(message)
-        recipients = room.recipients()
-        room.last_frame = frame if room.has_slow else b""  # not 64 KiB a room for nobody
-        if recipients:
-            self.pushed += len(recipients)
-            self._desk.add(Broadcast(recipients, frame))
+        if room is not None:
+            room.members = members
+            self._pushes.add(room, entry, number)
+
+    def push(self) -> None:
+        """What the store has done in this turn is told: members get what it added to rooms."""
+        self._pushes.leave()
 
     def _checked(self, data: bytes) -> RoomStatement:
         """What the relay can check without the room and without the signature."""
@@ -235,6 +268,7 @@ class Rooms:
 
     def arrived(self, connection: Connection, rooms: tuple[told.RoomState, ...]) -> None:
         """A device has logged in."""
+        self._pushes.leave()
         account = connection.known.account
         self._presence.greet(connection)
         if len(account.connections) > 1:

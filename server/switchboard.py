@@ -1,6 +1,6 @@
 """What the core's parts share: who is connected, what waits for the disk, the effects so far."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import Any, Final
@@ -181,18 +181,19 @@ class Switchboard:
         connection: Connection | None,
         request: Any,
         otherwise: Continue | None = None,
+        request_bytes: int = 0,
     ) -> None:
         """Hand an operation to the store; go on with `then` or, if it was not done, `otherwise`.
 
-        Without `otherwise` the request is answered with the error. Raises ProtocolError once the
-        disk has failed.
+        Without `otherwise` the request is answered with the error. `request_bytes` counts more
+        than the request that is being handled. Raises ProtocolError once the disk has failed.
         """
         if self.has_failed:
             raise ProtocolError(ErrorCode.STORAGE_FAILED, "The relay's disk failed.")
         token = next(self._tokens)
         size = 0
         if connection is not None:
-            size = self.request_bytes + _WAITING_OVERHEAD_BYTES
+            size = (request_bytes or self.request_bytes) + _WAITING_OVERHEAD_BYTES
             connection.waiting_bytes += size
             self._waiting_bytes += size
         self._pending[token] = (
@@ -204,6 +205,22 @@ class Switchboard:
             size,
         )
         self._effects.append(Persist(operation, token))
+
+    def persist_many(
+        self,
+        operation: Operation,
+        then: Continue,
+        connection: Connection,
+        requests: Sequence[Any],
+        requests_bytes: int,
+    ) -> None:
+        """One operation for several requests of a connection, each of which is answered."""
+        size = requests_bytes + (len(requests) - 1) * _WAITING_OVERHEAD_BYTES
+        try:
+            self.persist(operation, then, connection, requests, self._refuse_requests, size)
+        except ProtocolError as error:
+            for request in requests:
+                self.failed(connection, request, error)
 
     def settle(self, token: int, outcome: Outcome | StoreError) -> None:
         """Go on with what waited for an outcome."""
@@ -276,6 +293,16 @@ class Switchboard:
         error: StoreError,
     ) -> None:
         raise ProtocolError(error.code, error.detail)
+
+    def _refuse_requests(
+        self,
+        connection: Connection | None,
+        requests: Sequence[Any],
+        _operation: Operation,
+        error: StoreError,
+    ) -> None:
+        for request in requests:
+            self.failed(connection, request, ProtocolError(error.code, error.detail))
 
     def _answer_error(
         self, connection: Connection | None, request: Any, error: ProtocolError

@@ -11,18 +11,19 @@ from saltline.crypto.signatures import Identity
 from saltline.protocol import to_client, to_relay
 from saltline.protocol.content import Content, encode_content
 from saltline.protocol.frames import encode_frame
-from saltline.protocol.messages import ClientMessage, RelayMessage, encode_message
+from saltline.protocol.messages import ClientMessage, encode_message
 from tests.client.world import Person
+from tests.pushes import Heard, encode_heard
 
 Request = Callable[[int], ClientMessage]
 
 
-def inject(person: Person, *messages: RelayMessage) -> None:
+def inject(person: Person, *messages: Heard) -> None:
     """The relay says this, all at once."""
-    person.perform(person.core.received([encode_message(each) for each in messages], person.now))
+    person.perform(person.core.received([encode_heard(each) for each in messages], person.now))
 
 
-Tamper = Callable[[RelayMessage], Iterable[RelayMessage]]
+Tamper = Callable[[Heard], Iterable[Heard]]
 
 
 def under(person: Person, tamper: Tamper | None) -> Person:
@@ -35,12 +36,12 @@ def under(person: Person, tamper: Tamper | None) -> Person:
 class Withheld:
     """A tamper that keeps messages of one kind until `release`."""
 
-    def __init__(self, person: Person, kind: type[RelayMessage]) -> None:
+    def __init__(self, person: Person, kind: type[Heard]) -> None:
         self._person, self._kind = person, kind
-        self.kept: list[RelayMessage] = []
+        self.kept: list[Heard] = []
         self.open = False
 
-    def __call__(self, message: RelayMessage) -> Iterable[RelayMessage]:
+    def __call__(self, message: Heard) -> Iterable[Heard]:
         if isinstance(message, self._kind) and not self.open:
             self.kept.append(message)
             return
@@ -52,10 +53,10 @@ class Withheld:
         inject(self._person, *kept)
 
 
-def replacing(kind: type[RelayMessage], **changes: Any) -> Callable[[RelayMessage], Any]:
+def replacing(kind: type[Heard], **changes: Any) -> Callable[[Heard], Any]:
     """A tamper: every message of a kind comes with these fields."""
 
-    def tamper(message: RelayMessage) -> Iterable[RelayMessage]:
+    def tamper(message: Heard) -> Iterable[Heard]:
         if isinstance(message, kind):
             message = msgspec.structs.replace(message, **changes)
         yield message
@@ -63,11 +64,11 @@ def replacing(kind: type[RelayMessage], **changes: Any) -> Callable[[RelayMessag
     return tamper
 
 
-def refusing(kind: type[RelayMessage], code: str, times: int = 1) -> Callable[[RelayMessage], Any]:
+def refusing(kind: type[Heard], code: str, times: int = 1) -> Callable[[Heard], Any]:
     """A tamper: the first answers of a kind become refusals."""
     left = [times]
 
-    def tamper(message: RelayMessage) -> Iterable[RelayMessage]:
+    def tamper(message: Heard) -> Iterable[Heard]:
         if isinstance(message, kind) and left[0]:
             left[0] -= 1
             yield to_client.Error(message.id, code, "Not now.", 0)  # type: ignore[union-attr]
@@ -77,12 +78,12 @@ def refusing(kind: type[RelayMessage], code: str, times: int = 1) -> Callable[[R
     return tamper
 
 
-def ask_raw(person: Person, build: Request) -> RelayMessage:
+def ask_raw(person: Person, build: Request) -> Heard:
     """A request past the core, by somebody whose program is their own; its answer."""
-    answers: list[RelayMessage] = []
+    answers: list[Heard] = []
     number = 2**32 - 1
 
-    def listen(message: RelayMessage) -> Iterable[RelayMessage]:
+    def listen(message: Heard) -> Iterable[Heard]:
         if getattr(message, "id", 0) == number:
             answers.append(message)
         else:

@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 
 from saltline.protocol import to_client
-from saltline.protocol.messages import RelayMessage
 from tests.client.test_attacks import one_of_each
+from tests.pushes import Heard
 
 PUSHED = to_client.Deliver | to_client.RoomEntry | to_client.Presence | to_client.CaughtUp
 
@@ -27,10 +27,10 @@ class Liar:
         self._rng = rng
         self.is_honest = is_honest
         self.rate = 0.0
-        self.seen: list[RelayMessage] = []
-        self.held: list[RelayMessage] = []
+        self.seen: list[Heard] = []
+        self.held: list[Heard] = []
 
-    def __call__(self, message: RelayMessage) -> Iterable[RelayMessage]:
+    def __call__(self, message: Heard) -> Iterable[Heard]:
         rng = self._rng
         if self.is_honest:
             yield from self.in_bad_weather(message)
@@ -66,7 +66,7 @@ class Liar:
                 yield message
                 yield self.invented()
 
-    def in_bad_weather(self, message: RelayMessage) -> Iterable[RelayMessage]:
+    def in_bad_weather(self, message: Heard) -> Iterable[Heard]:
         """An honest relay, overloaded: answers are refused, late or never come."""
         rng = self._rng
         is_answer = getattr(message, "id", 0) and not isinstance(message, TRUE | to_client.Error)
@@ -79,13 +79,13 @@ class Liar:
         elif rng.random() < 0.8:
             yield self.refusal(message)
 
-    def corrupted(self, message: RelayMessage) -> RelayMessage:
+    def corrupted(self, message: Heard) -> Heard:
         """One field of another value, of the right type."""
         if isinstance(message, TRUE):
             return message
         field = self._rng.choice(type(message).__struct_fields__)
         value = getattr(message, field)
-        spoilt: RelayMessage = msgspec.structs.replace(message, **{field: self.spoilt(value)})
+        spoilt: Heard = msgspec.structs.replace(message, **{field: self.spoilt(value)})
         return spoilt
 
     def spoilt(self, value: Any) -> Any:
@@ -103,7 +103,7 @@ class Liar:
             return rng.choice([(), value[:1], value[1:], value[::-1], value + value])
         return value
 
-    def answer_of_another_kind(self, message: RelayMessage) -> RelayMessage:
+    def answer_of_another_kind(self, message: Heard) -> Heard:
         """But never a lie that something was stored."""
         number = getattr(message, "id", 0)
         if not number:
@@ -111,10 +111,10 @@ class Liar:
         if isinstance(message, TRUE):
             return self.refusal(message)
         others = [each for each in one_of_each(number) if not isinstance(each, TRUE)]
-        other: RelayMessage = self._rng.choice(others)
+        other: Heard = self._rng.choice(others)
         return other
 
-    def refusal(self, message: RelayMessage) -> RelayMessage:
+    def refusal(self, message: Heard) -> Heard:
         number = getattr(message, "id", 0)
         codes = ("rate_limited", "storage_failed", "mailbox_full", "internal", "link_lost")
         code = self._rng.choice(codes)
@@ -122,9 +122,9 @@ class Liar:
             return message
         return to_client.Error(number, code, "Not now.", self._rng.choice([0, 1000, 2**60]))
 
-    def invented(self) -> RelayMessage:
+    def invented(self) -> Heard:
         rng = self._rng
-        choices: list[RelayMessage] = [
+        choices: list[Heard] = [
             to_client.Deliver(10**6 + rng.randrange(9), 1, rng.randbytes(4000)),
             to_client.Presence(rng.choice(["bob", "", "x\x1b"]), True),
             to_client.Pong(rng.randrange(1, 50)),

@@ -8,10 +8,10 @@ import pytest
 
 from saltline.client.model import Delivery, ExitCode, LineKind, Refused
 from saltline.protocol import to_client
-from saltline.protocol.messages import RelayMessage
 from saltline.server.administration import Code, ResetUser
 from tests.client.hostile import Tamper, Withheld, inject, refusing, under
 from tests.client.world import MemoryRelay, Person, refusal, settle
+from tests.pushes import Heard
 
 pytestmark = pytest.mark.usefixtures("quick")
 
@@ -19,7 +19,7 @@ ZERO = bytes(32)
 MANY = 2**63 - 1
 
 
-def one_of_each(number: int) -> list[RelayMessage]:
+def one_of_each(number: int) -> list[Heard]:
     """Every message of the wire with an id, at the edges of its bounds."""
     entry = to_client.RoomEntry("#lobby", MANY, "x" * 32, 2**32 - 1, b"", bytes(64))
     page = to_client.AccountPage("bob", MANY, (b"", b"x" * 1024))
@@ -51,7 +51,7 @@ def test_every_question_gets_every_answer(
     """Whatever the answer: nobody waits for ever, and what was queued leaves later, once."""
     settle(alice, bob)
 
-    def lie(message: RelayMessage) -> Iterable[RelayMessage]:
+    def lie(message: Heard) -> Iterable[Heard]:
         number = getattr(message, "id", 0)
         if number and not isinstance(message, to_client.Error):
             message = one_of_each(number)[kind]
@@ -92,7 +92,7 @@ def test_every_question_gets_every_answer(
 
 @pytest.mark.parametrize("kind", range(len(one_of_each(1))))
 def test_every_answer_comes_before_login(alice: Person, kind: int) -> None:
-    def early(message: RelayMessage) -> Iterable[RelayMessage]:
+    def early(message: Heard) -> Iterable[Heard]:
         for number in (1, 2**32 - 1):
             yield one_of_each(number)[kind]
         yield message
@@ -104,7 +104,7 @@ def test_every_answer_comes_before_login(alice: Person, kind: int) -> None:
 
 
 def test_an_answer_to_another_question_ends_the_connection_and_the_waiting(alice: Person) -> None:
-    def swap(message: RelayMessage) -> Iterable[RelayMessage]:
+    def swap(message: Heard) -> Iterable[Heard]:
         if isinstance(message, to_client.Joined):
             message = msgspec.structs.replace(message, room="#other")
         yield message
@@ -151,7 +151,7 @@ def test_a_refusal_for_ever_ends_after_an_hour(
 ) -> None:
     done = False
 
-    def never(message: RelayMessage) -> Iterable[RelayMessage]:
+    def never(message: Heard) -> Iterable[Heard]:
         nonlocal done
         if isinstance(message, to_client.Submitted) and not done:
             done = True
@@ -175,7 +175,7 @@ def test_a_directory_that_is_always_empty(alice: Person, monkeypatch: pytest.Mon
     """Prekeys are made up to a bound, whatever the relay says that it has left."""
     monkeypatch.setattr("saltline.client.publishing.HELD_MAX", 30)
 
-    def empty(message: RelayMessage) -> Iterable[RelayMessage]:
+    def empty(message: Heard) -> Iterable[Heard]:
         if isinstance(message, to_client.Published | to_client.Welcome):
             message = msgspec.structs.replace(message, one_time_left=0, one_time_kem_left=0)
         if isinstance(message, to_client.Error) and message.id:
@@ -191,7 +191,7 @@ def test_a_directory_that_is_always_empty(alice: Person, monkeypatch: pytest.Mon
 def test_a_device_that_is_there_and_is_not(alice: Person, bob: Person, relay: MemoryRelay) -> None:
     asked = 0
 
-    def deny(message: RelayMessage) -> Iterable[RelayMessage]:
+    def deny(message: Heard) -> Iterable[Heard]:
         nonlocal asked
         if isinstance(message, to_client.Claimed):
             asked += 1
@@ -224,9 +224,9 @@ def test_deliveries_beyond_every_window(alice: Person, monkeypatch: pytest.Monke
         stranger.send("alice", f"text {number}")
     settle(stranger)
     withheld = Withheld(alice, to_client.LookedUp)
-    copies: list[RelayMessage] = []
+    copies: list[Heard] = []
 
-    def flood(message: RelayMessage) -> Iterable[RelayMessage]:
+    def flood(message: Heard) -> Iterable[Heard]:
         if isinstance(message, to_client.Deliver):
             copies.append(message)
         yield from withheld(message)
@@ -250,7 +250,7 @@ def test_keys_that_change_without_end(
         assert isinstance(code, Code)
         Person(relay, tmp_path / f"bob{number}", "bob", code.code).online().offline()
 
-    def by_one(message: RelayMessage) -> Iterable[RelayMessage]:
+    def by_one(message: Heard) -> Iterable[Heard]:
         if isinstance(message, to_client.LookedUp):
             (page,) = message.accounts
             page = msgspec.structs.replace(page, entries=page.entries[:2], total=MANY)
@@ -263,8 +263,8 @@ def test_keys_that_change_without_end(
     assert any("do not follow" in notice for notice in alice.notices("@bob"))
 
 
-def repeating(kind: type[RelayMessage]) -> Tamper:
-    def tamper(message: RelayMessage) -> Iterable[RelayMessage]:
+def repeating(kind: type[Heard]) -> Tamper:
+    def tamper(message: Heard) -> Iterable[Heard]:
         return [message, message] if isinstance(message, kind) else [message]
 
     return tamper

@@ -7,9 +7,9 @@ import pytest
 
 from saltline.client.model import Delivery
 from saltline.protocol import to_client
-from saltline.protocol.messages import RelayMessage
 from tests.client.hostile import refusing, under
 from tests.client.world import SPKI, Link, MemoryRelay, Person, settle
+from tests.pushes import Heard
 
 pytestmark = pytest.mark.usefixtures("quick")
 
@@ -100,7 +100,7 @@ def test_a_long_outbox_that_is_refused_again_and_again(
 def test_many_conversations_that_wait_cost_the_others_nothing(alice: Person, bob: Person) -> None:
     """Names whose lookups the relay leaves open."""
 
-    def silent(message: RelayMessage) -> list[RelayMessage]:
+    def silent(message: Heard) -> list[Heard]:
         return [] if isinstance(message, to_client.LookedUp) else [message]
 
     alice.send("bob", "hello")
@@ -129,7 +129,7 @@ def test_many_posts_that_wait_cost_the_others_nothing(alice: Person, bob: Person
         alice.post(f"#room{number}", "the first joins")
     settle(alice)
 
-    def silent(message: RelayMessage) -> list[RelayMessage]:
+    def silent(message: Heard) -> list[Heard]:
         return [] if isinstance(message, to_client.Posted) else [message]
 
     under(alice, silent)

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from saltline.protocol import to_client
-from saltline.protocol.messages import RelayMessage
 from tests.client.hostile import Withheld
 from tests.client.world import MemoryRelay, Person, refusal
+from tests.pushes import Heard
 
 pytestmark = pytest.mark.usefixtures("quick")
 
@@ -19,7 +19,7 @@ MANY = 2**63 - 1
 def test_an_invitation_with_a_number_from_no_log(relay: MemoryRelay, tmp_path: Path) -> None:
     ada = Person(relay, tmp_path / "ada", "ada", "0123-4567-89ab-cdef-ghjk-mnpq")
 
-    def lie(message: RelayMessage) -> Iterable[RelayMessage]:
+    def lie(message: Heard) -> Iterable[Heard]:
         if isinstance(message, to_client.Error) and message.id:
             yield to_client.Invited(message.id, "ada", 2**32 - 1, MANY, ZERO)
         else:
@@ -37,7 +37,7 @@ def test_keys_outlive_an_error_that_says_nothing_about_them(
     """The relay has the account, and its answer is lost in an error: the name is not."""
     ada = Person(relay, tmp_path / "ada", "ada")
 
-    def fail(message: RelayMessage) -> Iterable[RelayMessage]:
+    def fail(message: Heard) -> Iterable[Heard]:
         if isinstance(message, to_client.Welcome):
             yield to_client.Error(0, code, "Not now.", 0)
         else:

@@ -11,9 +11,9 @@ from saltline.client.model import ConnectionState, Delivery, LineKind
 from saltline.client.rooms import WHOLE_EVERY_MS
 from saltline.crypto.keylog import LogKey
 from saltline.protocol import to_client
-from saltline.protocol.messages import RelayMessage
 from tests.client.conftest import Meet
 from tests.client.world import SPKI, MemoryRelay, Person, settle
+from tests.pushes import Heard
 
 
 def talk(alice: Person, bob: Person) -> None:
@@ -27,7 +27,7 @@ def test_another_persons_key_in_a_bundle(meet: Meet, alice: Person, bob: Person)
     mallory = meet("mallory")
     bundles: list[to_client.Claimed] = []
 
-    def steal(message: RelayMessage) -> Iterable[RelayMessage]:
+    def steal(message: Heard) -> Iterable[Heard]:
         if isinstance(message, to_client.Claimed):
             bundles.append(message)
         yield message
@@ -42,7 +42,7 @@ def test_another_persons_key_in_a_bundle(meet: Meet, alice: Person, bob: Person)
     settle(spy)
     (stolen,) = bundles
 
-    def swap(message: RelayMessage) -> Iterable[RelayMessage]:
+    def swap(message: Heard) -> Iterable[Heard]:
         if isinstance(message, to_client.Claimed):
             message = msgspec.structs.replace(stolen, id=message.id)
         yield message
@@ -70,7 +70,7 @@ def test_other_entries_for_a_known_name(meet: Meet, alice: Person, bob: Person) 
     mallory = meet("mallory")
     seen: list[to_client.LookedUp] = []
 
-    def keep(message: RelayMessage) -> Iterable[RelayMessage]:
+    def keep(message: Heard) -> Iterable[Heard]:
         if isinstance(message, to_client.LookedUp):
             seen.append(message)
         yield message
@@ -82,7 +82,7 @@ def test_other_entries_for_a_known_name(meet: Meet, alice: Person, bob: Person) 
     alice.ask(lambda t, now: alice.core.fetch_contact("mallory", t, now))
     forged = seen[-1].accounts[0].entries
 
-    def lie(message: RelayMessage) -> Iterable[RelayMessage]:
+    def lie(message: Heard) -> Iterable[Heard]:
         if isinstance(message, to_client.LookedUp):
             page = to_client.AccountPage("bob", 1, forged)
             message = msgspec.structs.replace(message, accounts=(page,))
@@ -107,7 +107,7 @@ def test_a_replayed_and_a_reordered_mailbox(alice: Person, bob: Person) -> None:
     bob.offline()
     kept: list[to_client.Deliver] = []
 
-    def shuffle(message: RelayMessage) -> Iterable[RelayMessage]:
+    def shuffle(message: Heard) -> Iterable[Heard]:
         """Deliveries last come first, and everything comes twice."""
         if isinstance(message, to_client.Deliver):
             kept.append(message)
@@ -136,7 +136,7 @@ def test_garbage_in_the_mailbox_is_said_and_acknowledged(alice: Person, bob: Per
     talk(alice, bob)
     bob.offline()
 
-    def spoil(message: RelayMessage) -> Iterable[RelayMessage]:
+    def spoil(message: Heard) -> Iterable[Heard]:
         if isinstance(message, to_client.Deliver):
             yield msgspec.structs.replace(message, envelope=b"garbage")
             yield msgspec.structs.replace(message, envelope=message.envelope[:-1] + b"\x00")
@@ -190,7 +190,7 @@ def test_a_certificate_that_the_log_key_did_not_sign(alice: Person) -> None:
     alice.online()
     assert alice.core.ready
 
-    def forge(message: RelayMessage) -> Iterable[RelayMessage]:
+    def forge(message: Heard) -> Iterable[Heard]:
         if isinstance(message, to_client.Challenge):
             message = msgspec.structs.replace(message, certificate_signature=bytes(64))
         yield message
@@ -207,7 +207,7 @@ def test_a_message_out_of_turn(alice: Person) -> None:
     alice.offline()
     early = to_client.Deliver(1, 1, b"x")
 
-    def interrupt(message: RelayMessage) -> Iterable[RelayMessage]:
+    def interrupt(message: Heard) -> Iterable[Heard]:
         yield early
         yield message
 
@@ -238,9 +238,9 @@ def test_answers_to_nothing_change_nothing(alice: Person, bob: Person) -> None:
 
 def test_messages_withheld_before_the_first_that_arrives_show(alice: Person, bob: Person) -> None:
     """A first message that expired looks the same."""
-    withheld: list[RelayMessage] = []
+    withheld: list[Heard] = []
 
-    def withhold(message: RelayMessage) -> Iterable[RelayMessage]:
+    def withhold(message: Heard) -> Iterable[Heard]:
         if isinstance(message, to_client.Deliver) and len(withheld) < 2:
             withheld.append(message)
         else:
@@ -257,7 +257,7 @@ def test_messages_withheld_before_the_first_that_arrives_show(alice: Person, bob
     assert any("a gap of 2 messages from alice" in each for each in bob.notices("@alice"))
 
 
-def in_entries(message: RelayMessage, **changed: Any) -> RelayMessage:
+def in_entries(message: Heard, **changed: Any) -> Heard:
     """Every room entry, pushed or of history, with other fields."""
     if isinstance(message, to_client.RoomEntry):
         return msgspec.structs.replace(message, **changed)
@@ -303,7 +303,7 @@ def test_so_is_one_that_waited_for_its_authors_key(
 def test_room_entries_that_nobody_signed_are_not_shown(alice: Person, bob: Person) -> None:
     settle(alice, bob)
 
-    def forge(message: RelayMessage) -> Iterable[RelayMessage]:
+    def forge(message: Heard) -> Iterable[Heard]:
         yield in_entries(message, signature=bytes(64))
 
     alice.offline()
@@ -319,7 +319,7 @@ def test_an_entry_under_another_name_is_not_shown(alice: Person, bob: Person) ->
     settle(alice, bob)
     alice.offline()
 
-    def rename(message: RelayMessage) -> Iterable[RelayMessage]:
+    def rename(message: Heard) -> Iterable[Heard]:
         yield in_entries(message, username="alice")
 
     alice.tamper = rename
@@ -335,7 +335,7 @@ def test_a_room_that_is_split_shows(alice: Person, bob: Person) -> None:
     bob.post("#lobby", "one")
     settle(alice, bob)
 
-    def hide(message: RelayMessage) -> Iterable[RelayMessage]:
+    def hide(message: Heard) -> Iterable[Heard]:
         """Numbers go on, and one entry is another than bob's."""
         if isinstance(message, to_client.HistoryPage):
             message = msgspec.structs.replace(message, after_hash=bytes(32))
@@ -357,7 +357,7 @@ def test_a_room_whose_history_shrank_shows(alice: Person, bob: Person) -> None:
     bob.post("#lobby", "one")
     settle(alice, bob)
 
-    def shrink(message: RelayMessage) -> Iterable[RelayMessage]:
+    def shrink(message: Heard) -> Iterable[Heard]:
         if isinstance(message, to_client.Welcome):
             message = msgspec.structs.replace(message, rooms=(to_client.RoomMark("#lobby", 1),))
         yield message

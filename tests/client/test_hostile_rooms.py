@@ -14,10 +14,12 @@ from saltline.client.vault import views
 from saltline.crypto.signatures import EMPTY_HISTORY, RoomStatement, room_payload
 from saltline.protocol import to_client
 from saltline.protocol.content import RoomKind
-from saltline.protocol.messages import RelayMessage
+from saltline.protocol.frames import encode_frame
+from saltline.protocol.messages import encode_message
 from saltline.protocol.to_relay import Post
 from tests.client.hostile import Tamper, Withheld, ask_raw, inject, replacing, under
 from tests.client.world import MemoryRelay, Person, settle
+from tests.pushes import Heard
 
 pytestmark = pytest.mark.usefixtures("quick")
 
@@ -81,7 +83,7 @@ def test_pages_with_gaps_overlaps_and_other_rooms(
         bob.post("#lobby", f"post {number}")
         settle(bob)
 
-    def tamper(message: RelayMessage) -> Iterable[RelayMessage]:
+    def tamper(message: Heard) -> Iterable[Heard]:
         if isinstance(message, to_client.HistoryPage) and message.entries:
             message = msgspec.structs.replace(message, **spoil(message))
         yield message
@@ -104,7 +106,7 @@ def test_a_page_that_says_it_begins_elsewhere_skips_nothing(alice: Person, bob: 
         settle(bob)
     withheld = Withheld(alice, to_client.HistoryPage)
 
-    def skip(message: RelayMessage) -> Iterable[RelayMessage]:
+    def skip(message: Heard) -> Iterable[Heard]:
         if isinstance(message, to_client.Joined):
             message = msgspec.structs.replace(message, after=MANY, after_hash=ZERO)
         yield from withheld(message)
@@ -123,7 +125,7 @@ def test_own_entries_come_back_with_other_words(alice: Person, bob: Person) -> N
         words = entry.statement.replace(b"I agree", b"I never")
         return msgspec.structs.replace(entry, statement=words)
 
-    def change(message: RelayMessage) -> Iterable[RelayMessage]:
+    def change(message: Heard) -> Iterable[Heard]:
         if isinstance(message, to_client.RoomEntry):
             message = reworded(message)
         if isinstance(message, to_client.HistoryPage):
@@ -187,9 +189,9 @@ def test_a_member_cannot_have_all_others_ask_for_each_of_its_entries(
 ) -> None:
     """What nobody signed passes the relay, and is asked for whole: one question for many."""
     settle(alice, bob)
-    pages: list[RelayMessage] = []
+    pages: list[Heard] = []
 
-    def count(message: RelayMessage) -> Iterable[RelayMessage]:
+    def count(message: Heard) -> Iterable[Heard]:
         if isinstance(message, to_client.HistoryPage):
             pages.append(message)
         yield message
@@ -226,7 +228,7 @@ def test_refused_entries_are_said_once_a_turn(alice: Person, bob: Person) -> Non
         bob.post("#lobby", f"post {number}")
         settle(bob)
 
-    def forge(message: RelayMessage) -> Iterable[RelayMessage]:
+    def forge(message: Heard) -> Iterable[Heard]:
         if isinstance(message, to_client.HistoryPage):
             entries = tuple(
                 msgspec.structs.replace(entry, signature=bytes(64)) for entry in message.entries
@@ -277,3 +279,47 @@ def test_a_relay_from_an_old_backup_and_a_person_who_goes_on_with_it(
     said = [f"before {n}" for n in range(3)] + [f"lost {n}" for n in range(3)] + ["after"]
     assert alice.texts("#lobby") == said == bob.texts("#lobby")
     assert len(alice.notices("#lobby")) == 1
+
+
+def test_a_push_of_an_author_who_is_not_named(alice: Person, bob: Person) -> None:
+    settle(alice, bob)
+    state = alice.core._ctx.rooms.state("#lobby")
+    assert state is not None
+    pushed = to_client.Pushed(1, bytes(37), bytes(64))
+    author = to_client.Author("bob", 1)
+    inject(alice, to_client.Entries("#lobby", state.last + 1, (author,), (pushed,)))
+    assert alice.last_disconnect is not None
+    assert "an author who was not named" in alice.last_disconnect.detail
+    alice.online()
+    bob.post("#lobby", "still here")
+    settle(alice, bob)
+    assert alice.texts("#lobby") == ["still here"]
+
+
+def test_a_forgery_among_pushed_entries_costs_none_of_the_others(
+    alice: Person, bob: Person, relay: MemoryRelay
+) -> None:
+    settle(alice, bob)
+    me = bob.core._ctx.me
+    pushes: list[Heard] = []
+
+    def look(message: Heard) -> Iterable[Heard]:
+        pushes.extend([message] if isinstance(message, to_client.RoomEntry) else [])
+        yield message
+
+    under(alice, look)
+    posts: list[bytes] = []
+    for number, words in enumerate((b"one", b"two", b"three"), 1):
+        said = RoomStatement(
+            RoomKind.TEXT, bytes([number] * 16), relay.now_ms + number, 0, EMPTY_HISTORY, words
+        ).encode()
+        payload = room_payload(relay.log_key.relay_id, "#lobby", me.identity.hash, said)
+        signature = bytes(64) if words == b"two" else me.sign(payload)
+        request = 2**32 - number
+        posts.append(encode_frame(encode_message(Post(request, "#lobby", said, signature))))
+    assert bob.link is not None
+    bob.link.send(b"".join(posts))
+    settle(alice)
+    assert len(pushes) == 3
+    assert alice.texts("#lobby") == ["one", "three"]
+    assert any("not signed by the author" in notice for notice in alice.notices("#lobby"))

@@ -12,11 +12,11 @@ from saltline.crypto.keys import IdentityKeys
 from saltline.crypto.signatures import RoomStatement, room_payload
 from saltline.protocol import to_client
 from saltline.protocol.content import RoomKind
-from saltline.protocol.messages import RelayMessage
 from saltline.server.administration import Code, ResetUser
 from tests.client.conftest import Meet
 from tests.client.hostile import Withheld, inject, refusing
 from tests.client.world import MemoryRelay, Person, settle
+from tests.pushes import Heard
 
 pytestmark = pytest.mark.usefixtures("quick")
 
@@ -123,7 +123,7 @@ def test_names_that_an_answer_left_out_are_asked_for_again(meet: Meet, alice: Pe
     for person in people:
         person.offline()
 
-    def one_at_a_time(message: RelayMessage) -> Iterable[RelayMessage]:
+    def one_at_a_time(message: Heard) -> Iterable[Heard]:
         if isinstance(message, to_client.LookedUp):
             message = msgspec.structs.replace(message, accounts=message.accounts[:1])
         yield message
@@ -139,7 +139,7 @@ def test_names_that_an_answer_left_out_are_asked_for_again(meet: Meet, alice: Pe
 def test_an_answer_without_any_name_is_not_asked_for_for_ever(alice: Person, bob: Person) -> None:
     asked = 0
 
-    def nothing(message: RelayMessage) -> Iterable[RelayMessage]:
+    def nothing(message: Heard) -> Iterable[Heard]:
         nonlocal asked
         if isinstance(message, to_client.LookedUp):
             asked += 1
@@ -185,7 +185,7 @@ def test_the_relay_shows_another_key_under_our_own_name(
     thief = IdentityKeys.generate(relay.log_key.relay_id, "alice", 1, alice.core._ctx.random)
     entry = create_entry(thief.identity, thief.identity_signature, relay.now_ms, thief.sign)
 
-    def lie(message: RelayMessage) -> Iterable[RelayMessage]:
+    def lie(message: Heard) -> Iterable[Heard]:
         if isinstance(message, to_client.LookedUp):
             pages = tuple(
                 to_client.AccountPage("alice", 1, (entry.encode(),))

@@ -12,12 +12,12 @@ import pytest
 
 from saltline.client.model import Delivery, LineKind, Refused
 from saltline.client.vault.database import VaultError
-from saltline.protocol.messages import encode_message
 from saltline.server.settings import Settings
 from tests.client.faults import Disk
 from tests.client.liar import Liar
 from tests.client.test_attacks import one_of_each
 from tests.client.world import MemoryRelay, Person
+from tests.pushes import encode_heard
 
 pytestmark = pytest.mark.usefixtures("quick")
 
@@ -227,7 +227,7 @@ def test_bytes_from_nowhere_in_every_state(tmp_path: Path, seed: int) -> None:
     relay = MemoryRelay(tmp_path)
     person = Person(relay, tmp_path / "ada", "ada").online()
     for _ in range(150):
-        body = bytearray(encode_message(rng.choice(one_of_each(rng.randrange(1, 9)))))
+        body = bytearray(encode_heard(rng.choice(one_of_each(rng.randrange(1, 9)))))
         for _ in range(rng.randrange(4)):
             body[rng.randrange(len(body))] = rng.randrange(256)
         del body[rng.randrange(len(body) + 1) :]

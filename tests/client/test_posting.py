@@ -8,10 +8,10 @@ import pytest
 
 from saltline.client.model import Delivery, LineKind
 from saltline.protocol import to_client
-from saltline.protocol.messages import RelayMessage
 from tests.client.conftest import Meet
 from tests.client.hostile import refusing, under
 from tests.client.world import MemoryRelay, Person, settle
+from tests.pushes import Heard
 
 pytestmark = pytest.mark.usefixtures("quick")
 
@@ -59,7 +59,7 @@ def test_a_post_that_never_reached_the_room_is_signed_anew_after_joining_again(
     assert alice.core.idle()
 
 
-def with_lobby(message: RelayMessage) -> Iterable[RelayMessage]:
+def with_lobby(message: Heard) -> Iterable[Heard]:
     if isinstance(message, to_client.Welcome):
         message = to_client.Welcome(
             message.time_ms,

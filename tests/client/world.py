@@ -17,12 +17,12 @@ from saltline.client.model import (
 from saltline.client.vault import views
 from saltline.client.vault.database import AccountRow, Vault
 from saltline.protocol.frames import FrameDecoder
-from saltline.protocol.messages import RelayMessage, encode_message
 from saltline.server.settings import CertificateStatement, Settings
+from tests.pushes import Heard, encode_heard
 from tests.server import relay_harness
 
 SPKI = bytes(range(32))
-Tamper = Callable[[RelayMessage], Iterable[RelayMessage]]
+Tamper = Callable[[Heard], Iterable[Heard]]
 
 
 class MemoryRelay(relay_harness.MemoryRelay):
@@ -64,7 +64,7 @@ class Link:
         messages = self._connection.take()
         if self._tamper is None:
             return bodies
-        return [encode_message(changed) for each in messages for changed in self._tamper(each)]
+        return [encode_heard(changed) for each in messages for changed in self._tamper(each)]
 
     def cut(self) -> None:
         if self._connection.is_open:

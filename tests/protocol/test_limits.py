@@ -7,7 +7,7 @@ from saltline.protocol import limits, to_client, to_relay
 from saltline.protocol.names import ROOM_PATTERN, USER_PATTERN
 from tests.protocol.wire_values import CLIENT_STRUCTS, RELAY_STRUCTS, largest, struct_type
 
-PAGES = {to_client.LookedUp, to_client.HistoryPage}
+PAGES = {to_client.LookedUp, to_client.HistoryPage, to_client.Entries}
 BEFORE_LOGIN = [to_relay.Hello, to_relay.CheckInvite, to_relay.Register, to_relay.Login]
 
 

@@ -13,9 +13,10 @@ import msgspec
 from saltline.protocol import to_client, to_relay
 from saltline.protocol.content import RoomKind
 from saltline.protocol.errors import ErrorCode
-from saltline.protocol.messages import ClientMessage, RelayMessage, encode_message
+from saltline.protocol.messages import ClientMessage, encode_message
 from saltline.protocol.names import LOBBY
 from tests.protocol.wire_values import elements, good, largest, refused, struct_type
+from tests.pushes import Heard
 from tests.server.connection_states import Scene
 from tests.server.person import HELLO, NO_SIGNATURE, Person
 
@@ -137,7 +138,7 @@ def variants(message: Any, turn: int) -> list[tuple[bytes, bool]]:
 
 
 def check_answers(
-    message: type[Any], number: int, came: list[RelayMessage], *, fits: bool, owed: int = 0
+    message: type[Any], number: int, came: list[Heard], *, fits: bool, owed: int = 0
 ) -> None:
     """What came on a connection that was open is one documented answer to one message.
 

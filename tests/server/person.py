@@ -14,7 +14,7 @@ from saltline.crypto.signatures import (
     room_payload,
 )
 from saltline.protocol.content import RoomKind
-from saltline.protocol.messages import RelayMessage, encode_message
+from saltline.protocol.messages import encode_message
 from saltline.protocol.to_client import Challenge, Invited, Joined, Posted, RoomEntry, Welcome
 from saltline.protocol.to_relay import (
     CheckInvite,
@@ -26,12 +26,13 @@ from saltline.protocol.to_relay import (
     Register,
     Submit,
 )
+from tests.pushes import Heard
 from tests.server.relay_harness import MemoryConnection, MemoryRelay
 
 HELLO = Hello(versions=(1,), features=(), agent="test")
 NO_SIGNATURE = bytes(64)
 
-Message = TypeVar("Message", bound=RelayMessage)
+Message = TypeVar("Message", bound=Heard)
 Answer = TypeVar("Answer", Joined, Posted)
 
 
@@ -129,11 +130,11 @@ class Person:
     # --- asking --------------------------------------------------------------------------------
 
     @property
-    def received(self) -> list[RelayMessage]:
+    def received(self) -> list[Heard]:
         """What came on the connection and was not taken yet."""
         return self.connection.received
 
-    def take(self) -> list[RelayMessage]:
+    def take(self) -> list[Heard]:
         """What came since the last time."""
         return self.connection.take()
 

@@ -21,7 +21,6 @@ from saltline.protocol.errors import ProtocolError
 from saltline.protocol.frames import FrameDecoder
 from saltline.protocol.messages import (
     ClientMessage,
-    RelayMessage,
     decode_relay_message,
     encode_message,
 )
@@ -43,11 +42,12 @@ from saltline.server.effects import (
 from saltline.server.settings import CertificateStatement, Settings
 from saltline.server.store.interface import Operation, Store
 from saltline.server.store.sqlite import SqliteStore
+from tests.pushes import Heard, unfolded
 
 DAY_MS = 86_400_000
 START_MS = 20_000 * DAY_MS
 
-Message = TypeVar("Message", bound=RelayMessage)
+Message = TypeVar("Message", bound=Heard)
 
 
 class MemoryConnection:
@@ -60,7 +60,7 @@ class MemoryConnection:
         self._relay = relay
         self._frames = FrameDecoder()
         self.number = number
-        self.received: list[RelayMessage] = []
+        self.received: list[Heard] = []
         self.bodies: list[bytes] = []  # of all that came, as sent
         self.is_open = True
         self.is_promoted = False
@@ -91,7 +91,7 @@ class MemoryConnection:
         core = self._relay.core
         self._relay.perform(core.congested(self.number, is_congested, self._relay.now_ms))
 
-    def take(self) -> list[RelayMessage]:
+    def take(self) -> list[Heard]:
         """What came since the last time."""
         received, self.received = self.received, []
         return received
@@ -111,7 +111,7 @@ class MemoryConnection:
         """The relay sent a frame."""
         for body in self._frames.feed(frame):
             self.bodies.append(body)
-            self.received.append(decode_relay_message(body))
+            self.received += unfolded(decode_relay_message(body))
 
 
 class MemoryRelay:

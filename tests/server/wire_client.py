@@ -25,7 +25,6 @@ from saltline.crypto.signatures import (
 from saltline.protocol.content import RoomKind
 from saltline.protocol.messages import (
     ClientMessage,
-    RelayMessage,
     decode_relay_message,
     encode_message,
 )
@@ -50,12 +49,13 @@ from saltline.protocol.to_relay import (
     Register,
     Submit,
 )
+from tests.pushes import Heard, unfolded
 from tests.server.edge import RawClient
 
 HELLO = encode_message(Hello(versions=(1,), features=(), agent="test"))
 LOBBY = "#lobby"
 
-Message = TypeVar("Message", bound=RelayMessage)
+Message = TypeVar("Message", bound=Heard)
 
 
 def spki_hash(sock: ssl.SSLSocket) -> bytes:
@@ -79,19 +79,25 @@ class WireClient(RawClient):
         self._said_ms = 0
         self.challenge: Challenge | None = None
         self.challenge_body = b""
-        self.aside: list[RelayMessage] = []
+        self.aside: list[Heard] = []
 
     def say(self, *messages: ClientMessage) -> None:
         self.send(*map(encode_message, messages))
 
     def expect(self, kind: type[Message]) -> Message:
         """The next message of this kind; others are put aside."""
+        if (found := self._put_aside(kind)) is not None:
+            return found
+        while True:
+            self.aside += unfolded(decode_relay_message(self.receive()))
+            if (found := self._put_aside(kind)) is not None:
+                return found
+
+    def _put_aside(self, kind: type[Message]) -> Message | None:
         for position, message in enumerate(self.aside):
             if isinstance(message, kind):
                 return self.aside.pop(position)  # type: ignore[return-value]
-        while not isinstance(message := decode_relay_message(self.receive()), kind):
-            self.aside.append(message)
-        return message
+        return None
 
     def next_id(self) -> int:
         self.request += 1

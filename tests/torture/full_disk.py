@@ -10,9 +10,10 @@ from typing import Final
 
 from saltline.crypto.keys import IdentityKeys
 from saltline.protocol.errors import ErrorCode
-from saltline.protocol.messages import RelayMessage, decode_relay_message
+from saltline.protocol.messages import decode_relay_message
 from saltline.protocol.to_client import CaughtUp, Deliver, Error, Pong, Submitted
 from saltline.protocol.to_relay import Acknowledge, Submit
+from tests.pushes import Heard
 from tests.server.wire_client import WireClient
 from tests.torture.crowd import AnyRelay, envelope_of, read_envelope
 from tests.torture.ledger import Ledger
@@ -125,5 +126,5 @@ class _Letters:
             wire.expect(Pong)
 
 
-def _answer(wire: WireClient) -> RelayMessage:
+def _answer(wire: WireClient) -> Heard:
     return wire.aside.pop(0) if wire.aside else decode_relay_message(wire.receive())
