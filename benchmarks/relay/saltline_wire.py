@@ -39,11 +39,17 @@ def _cut(whole: bytes, marker: bytes) -> tuple[bytes, bytes]:
     return before, after
 
 
-def _wire(delivery: type[RelayMessage], acknowledgement: type[RelayMessage]) -> Wire:
+def _wire(
+    delivery: type[RelayMessage],
+    acknowledgement: type[RelayMessage],
+    *,
+    holds_entries: bool = False,
+) -> Wire:
     before, after = _cut(encode_message(to_relay.Acknowledge((7,) * 3, b"")), b"\x93\7\7\7")
     return Wire(
         framing=Framing.SALTLINE,
         delivery_head=head_of(delivery),
+        holds_entries=holds_entries,
         ack_head=head_of(acknowledgement),
         error_head=head_of(to_client.Error),
         reply_before=before,
@@ -53,7 +59,7 @@ def _wire(delivery: type[RelayMessage], acknowledgement: type[RelayMessage]) -> 
     )
 
 
-ROOMS: Final = _wire(to_client.RoomEntry, to_client.Posted)
+ROOMS: Final = _wire(to_client.Entries, to_client.Posted, holds_entries=True)
 MAILBOXES: Final = _wire(to_client.Deliver, to_client.Submitted)
 
 

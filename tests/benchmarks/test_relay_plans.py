@@ -104,6 +104,7 @@ def test_a_plan_holds_what_was_meant(tmp_path: Path) -> None:
     path = plan.write(tmp_path / "plan")
 
     assert decode(path.read_bytes()) == plan
+    assert decode(Plan(wire.ROOMS, ()).encode()) == Plan(wire.ROOMS, ())
     assert path.stat().st_mode & 0o777 == 0o600
     assert "ssss" not in repr(plan)
 
@@ -166,6 +167,10 @@ def test_what_comes_in_is_known_by_its_first_bytes() -> None:
     error = to_client.Error(1, "rate_limited", "Wait.", 5)
     assert encode_message(error).startswith(wire.MAILBOXES.error_head)
     assert encode_message(to_client.Posted(1, "#room", 2)).startswith(wire.ROOMS.ack_head)
+    pushed = to_client.Pushed(0, b"statement", b"s" * 64)
+    entries = to_client.Entries("#room", 2, (to_client.Author("ada", 1),), (pushed,))
+    assert encode_message(entries).startswith(wire.ROOMS.delivery_head + b"\xa5#room\x02")
+    assert wire.ROOMS.holds_entries and not wire.MAILBOXES.holds_entries
     heads = {wire.ROOMS.delivery_head, wire.ROOMS.ack_head, wire.MAILBOXES.delivery_head}
     assert len(heads) == 3
 

@@ -119,6 +119,7 @@ static void keep_part(connection *c, const u8 *bytes, u32 size) {
 }
 
 void drop_from_part(connection *c, u32 size) {
+    if (!size) return;
     c->part_end -= size;
     memmove(c->part, c->part + size, c->part_end);
 }
