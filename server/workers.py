@@ -18,8 +18,6 @@ from saltline.server.config import Deadlines
 from saltline.server.connection import (
     READ,
     READS_PER_TURN,
-    RECORD_BYTES,
-    UNREAD_MAX_BYTES,
     WRITE,
     Connection,
     PeerGone,
@@ -28,11 +26,11 @@ from saltline.server.connection_table import ConnectionTable
 from saltline.server.driver import CoreDriver, log
 from saltline.server.effects import Broadcast, Close, Pause, Promote, Resume, Send
 from saltline.server.events import Event
-from saltline.server.fanout import Fanout
 from saltline.server.pace import Pace
 from saltline.server.store.interface import Outcome, StoreError
 from saltline.server.wakeup import Inbox
 from saltline.server.work import Adopt, Finish, Stored, Work
+from saltline.server.writer import Writer
 
 # How many requests of one connection the core gets at once. Between two helpings the worker looks
 # whether the answers pile up: a request of 20 bytes may have an answer of 200 KB.
@@ -40,10 +38,6 @@ HELPING: Final = 64
 # How much of what the store has done the core gets at once. Afterwards members of a busy room are
 # written to, and the core hears who is too slow, before it pushes more to them.
 RESULTS_PER_TURN: Final = 256
-# A reader so slow that not even the answers to what it asked before fit is cut off.
-QUEUE_CUT_FACTOR: Final = 4
-# Below this part of its bound a queue counts as drained.
-QUEUE_DRAINED_PART: Final = 4
 
 
 class Worker:
@@ -72,15 +66,15 @@ class Worker:
         self._driver = driver
         self._on_failure = on_failure
         self._deadlines = deadlines
-        self._queue_max_bytes = queue_max_bytes
         self.pace = Pace(flush_interval_s)
         self._table = ConnectionTable(self._on_closed, deadlines.close_s)
-        self._fanout = Fanout(self._put, self._put_all)
+        self._writer = Writer(
+            self._table, self.pace, queue_max_bytes, self._happened, self._read_on
+        )
         self._events: list[Event] = []  # for the core, in this turn
         self._results: deque[tuple[int, Outcome | StoreError]] = deque()  # likewise, from the store
         self._again: dict[int, Connection] = {}  # to be read without waiting for the selector
         self._fed: dict[int, Connection] = {}  # with something for the core
-        self._dirty: dict[int, Connection] = {}  # with output, or about to leave
         self._check_at_s = 0.0
         self._turns = 0
         self._is_finishing = False
@@ -142,15 +136,15 @@ class Worker:
         if now_s >= self._check_at_s:
             self._check_at_s = now_s + self._deadlines.check_every_s
             self._check_deadlines(now_s)
-        if self._dirty and (self._is_finishing or not self.pace.wait_s(now_s)):
-            self._write_all(now_s)
+        if self._writer.has_work and (self._is_finishing or not self.pace.wait_s(now_s)):
+            self._writer.write_all(now_s)
 
     def _has_work(self) -> bool:
         return bool(self._events or self._results or self._fed or self._again)
 
     def _sleep_s(self, now_s: float) -> float:
         sleep_s = max(0.0, self._check_at_s - now_s)
-        return min(sleep_s, self.pace.wait_s(now_s)) if self._dirty else sleep_s
+        return min(sleep_s, self.pace.wait_s(now_s)) if self._writer.has_work else sleep_s
 
     # --- input -----------------------------------------------------------------------------------
 
@@ -162,7 +156,7 @@ class Worker:
         if (mask & WRITE and connection.write_wants_write) or (
             mask & READ and connection.write_wants_read
         ):
-            self._dirty[connection.number] = connection
+            self._writer.touch(connection)
         if mask & READ or connection.read_wants_write:
             self._read(connection, now_s)
 
@@ -172,7 +166,7 @@ class Worker:
             self._table.watch(connection)
             return
         waiting, decoder = connection.waiting, connection.decoder
-        # Who said nothing in the turn before has mostly one record; asking for a second costs as much.
+        # Who said nothing in the turn before has mostly one record; a second look costs as much.
         is_talking = connection.read_in_turn == self._turns - 1
         connection.read_in_turn = self._turns
         try:
@@ -228,7 +222,7 @@ class Worker:
     # --- what the core asks for, and what other threads post -------------------------------------
 
     def _carry_out(self, items: Sequence[Work]) -> None:
-        fanout = self._fanout
+        fanout = self._writer.fanout
         for item in items:
             if type(item) is Send:
                 fanout.send(item.connection, item.frame)
@@ -238,46 +232,6 @@ class Worker:
                 fanout.end()
                 self._carry_out_rare(item)
         fanout.end()
-
-    def _put(self, number: int, frames: bytes) -> None:
-        """Queue output for a connection, if it is there and this worker's."""
-        connection = self._table.live.get(number)
-        if connection is None:
-            return
-        connection.output.append(frames)
-        connection.queued_bytes += len(frames)
-        if connection.awaits_answer:
-            connection.awaits_answer = False
-            self._read_on(connection)
-        if connection.queued_bytes > self._queue_max_bytes:
-            self._on_full(connection)
-        if not (connection.write_wants_write or connection.write_wants_read):
-            self._dirty[number] = connection
-
-    def _put_all(self, numbers: Sequence[int], frames: bytes) -> None:
-        """The same for many: written at once, where nothing is in the way, else queued."""
-        now_s = monotonic()
-        if len(frames) > RECORD_BYTES or self.pace.wait_s(now_s):
-            for number in numbers:
-                self._put(number, frames)
-            return
-        live, writes = self._table.live, 0
-        for number in numbers:
-            connection = live.get(number)
-            if connection is None:
-                continue
-            try:
-                is_sent = connection.write_now(frames)
-            except PeerGone:
-                self._table.drop(connection)
-                continue
-            if is_sent is None:
-                self._put(number, frames)
-                continue
-            writes += 1
-            if not is_sent:
-                self._dirty[number] = connection
-        self.pace.wrote(writes, now_s)
 
     def _carry_out_rare(self, item: Work) -> None:
         match item:
@@ -331,54 +285,6 @@ class Worker:
         self._fed[connection.number] = connection
         self._table.watch(connection)
 
-    # --- output ----------------------------------------------------------------------------------
-
-    def _write_all(self, now_s: float) -> None:
-        dirty, self._dirty = self._dirty, {}
-        writes = 0
-        for number, connection in dirty.items():
-            try:
-                if connection.is_lingering:
-                    continue
-                writes += connection.write()
-            except PeerGone:
-                self._table.drop(connection)
-                continue
-            if connection.is_congested and (
-                connection.queued_bytes * QUEUE_DRAINED_PART <= self._queue_max_bytes
-            ):
-                connection.is_congested = False
-                self._events.append(events.congested(number, False))
-                self._read_on(connection)
-            elif connection.is_held_up and connection.queued_bytes <= UNREAD_MAX_BYTES:
-                self._read_on(connection)
-            if connection.queued_bytes and not connection.is_blocked:
-                self._dirty[number] = connection  # it had its share of this turn
-            elif connection.is_leaving and not connection.queued_bytes:
-                self._table.say_goodbye(connection, now_s)
-            else:
-                self._table.watch(connection)
-        self.pace.wrote(writes, now_s)
-
-    def _on_full(self, connection: Connection) -> None:
-        """If it does not take even that: ask the core for less, and read nothing more from it."""
-        if not connection.is_blocked:
-            try:
-                connection.write()
-            except PeerGone:
-                self._table.drop(connection)
-                return
-            self._table.watch(connection)
-            if connection.queued_bytes <= self._queue_max_bytes:
-                return
-        if connection.queued_bytes > QUEUE_CUT_FACTOR * self._queue_max_bytes:
-            log.info("Connection %d does not read its answers: cut off.", connection.number)
-            self._table.drop(connection)
-        elif not connection.is_congested:
-            connection.is_congested = True
-            self._events.append(events.congested(connection.number, True))
-            self._table.watch(connection)
-
     # --- the end ---------------------------------------------------------------------------------
 
     def _check_deadlines(self, now_s: float) -> None:
@@ -395,7 +301,10 @@ class Worker:
 
     def _let_go(self, connection: Connection, now_s: float) -> None:
         self._table.let_go(connection, now_s)
-        self._dirty[connection.number] = connection
+        self._writer.touch(connection)
 
     def _on_closed(self, number: int) -> None:
-        self._events.append(events.closed(number))
+        self._happened(events.closed(number))
+
+    def _happened(self, event: Event) -> None:
+        self._events.append(event)
