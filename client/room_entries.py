@@ -45,6 +45,10 @@ class BadRoomEntry(Exception):
     """An entry that its author did not sign, or not like this."""
 
 
+class EndedDevice(BadRoomEntry):
+    """A key of that name that is no longer in use. It may have signed in time."""
+
+
 class RoomEntries:
     """Takes entries in, one after the other."""
 
@@ -98,14 +102,15 @@ class RoomEntries:
     def add(self, state: RoomState, entry: RoomEntry, *, is_history: bool, is_whole: bool) -> bool:
         """Take one entry in. The hash goes on whatever the entry is worth.
 
-        False, and nothing was done, for a pushed one whose signature is not good: its author may
-        have seen another history than ours, which the whole entry tells.
+        False, and nothing was done, for a pushed one that only history can tell: its signature is
+        not good, since its author may have seen another history than ours; or its device was ended,
+        perhaps while it was on its way.
         """
         room = state.room
         try:
             statement, author = self._check(state, entry, is_history=is_history)
         except (BadRoomEntry, CryptoError, Malformed) as error:
-            if isinstance(error, CryptoError) and not is_whole:
+            if isinstance(error, CryptoError | EndedDevice) and not is_whole:
                 return False
             self._refused.setdefault(room, []).append((entry.number, str(error)))
         else:
@@ -144,8 +149,10 @@ class RoomEntries:
         identity = self.identity(entry.username, entry.device)
         account = self._contacts.account(entry.username)
         is_live = account is not None and identity is not None and account.is_live(identity)
-        if identity is None or not (is_live or is_history or identity == self._ctx.me.identity):
+        if identity is None:
             raise BadRoomEntry("not a key of that name")
+        if not (is_live or is_history or identity == self._ctx.me.identity):
+            raise EndedDevice("not a key that this name still uses")
         return identity
 
     def identity(self, username: str, device: int) -> Identity | None:

@@ -14,7 +14,8 @@ from saltline.protocol import to_client
 from saltline.protocol.content import RoomKind
 from saltline.server.administration import Code, ResetUser
 from tests.client.conftest import Meet
-from tests.client.hostile import Withheld, inject, refusing
+from tests.client.hostile import Withheld, inject, refusing, under
+from tests.client.test_conversation import reset
 from tests.client.world import MemoryRelay, Person, settle
 from tests.pushes import Heard
 
@@ -215,3 +216,21 @@ def test_the_relay_shows_another_key_under_our_own_name(
     assert "I never said this" not in alice.texts("#lobby")
     assert any("your own account" in notice for notice in alice.notices("@saltline"))
     assert [line.kind for line in alice.lines("#lobby")][-1] is LineKind.ALERT
+
+
+def test_what_was_on_its_way_when_its_device_ended_is_no_forgery(
+    alice: Person, bob: Person, relay: MemoryRelay, tmp_path: Path
+) -> None:
+    settle(alice, bob)
+    withheld = Withheld(alice, to_client.RoomEntry)
+    under(alice, withheld)
+    bob.post("#lobby", "my last words on this computer")
+    settle(alice, bob)
+    new_bob = reset(relay, bob, tmp_path / "bob2")
+    alice.send("bob", "are you there?")
+    settle(alice, new_bob)
+    assert any("bob's key changed" in notice for notice in alice.notices("@bob"))
+    withheld.release()
+    settle(alice, new_bob)
+    assert alice.texts("#lobby") == ["my last words on this computer"]
+    assert not any("not signed" in notice for notice in alice.notices("#lobby"))
