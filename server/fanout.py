@@ -20,8 +20,8 @@ GATHERINGS_MAX: Final = 8
 
 Put = Callable[[int, bytes], None]
 """Queues bytes (second) for a connection (first), if it is there."""
-PutAll = Callable[[Sequence[int], bytes], None]
-"""The same for many connections."""
+PutAll = Callable[[Sequence[int], bytes, bool], None]
+"""The same for many connections; and whether nothing else is coming for them in this turn."""
 
 
 class _Gathering:
@@ -46,7 +46,7 @@ class _Gathering:
             self.given[reader] = len(self.frames)
             put(reader, b"".join(self.frames[given:]))
 
-    def end(self, put: Put, put_all: PutAll) -> None:
+    def end(self, put: Put, put_all: PutAll, *, is_all: bool) -> None:
         """Give everyone what they have not had, and start anew."""
         frames, given = self.frames, self.given
         if not frames:
@@ -54,9 +54,9 @@ class _Gathering:
         shared = frames[0] if len(frames) == 1 else b"".join(frames)
         self._start()
         if not given:
-            put_all(self.audience, shared)
+            put_all(self.audience, shared, is_all)
             return
-        put_all([reader for reader in self.audience if reader not in given], shared)
+        put_all([reader for reader in self.audience if reader not in given], shared, is_all)
         for reader, had in given.items():
             if had < len(frames):
                 put(reader, b"".join(frames[had:]))
@@ -85,7 +85,7 @@ class Fanout:
         gathering.frames.append(frame)
         gathering.size_bytes += len(frame)
         if gathering.size_bytes >= WRITE_BYTES:
-            gathering.end(self._put, self._put_all)
+            gathering.end(self._put, self._put_all, is_all=False)
 
     def send(self, reader: int, frame: bytes) -> None:
         """Queue a frame for one connection, after everything that was broadcast to it before."""
@@ -103,5 +103,6 @@ class Fanout:
         """Queue everything."""
         if self._gatherings:
             gatherings, self._gatherings = self._gatherings, {}
+            is_all = len(gatherings) == 1
             for gathering in gatherings.values():
-                gathering.end(self._put, self._put_all)
+                gathering.end(self._put, self._put_all, is_all=is_all)

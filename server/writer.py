@@ -70,10 +70,14 @@ class Writer:
         if not (connection.write_wants_write or connection.write_wants_read):
             self._dirty[number] = connection
 
-    def _put_all(self, numbers: Sequence[int], frames: bytes) -> None:
-        """The same for many: written at once, where nothing is in the way, else queued."""
+    def _put_all(self, numbers: Sequence[int], frames: bytes, is_all: bool) -> None:
+        """The same for many: written at once, where nothing is in the way, else queued.
+
+        What a commit brought has waited for company before it; more for the same readers in this
+        turn is company, too.
+        """
         now_s = monotonic()
-        if len(frames) > RECORD_BYTES or self._pace.wait_s(now_s):
+        if len(frames) > RECORD_BYTES or not (is_all or self._pace.wait_s(now_s) == 0.0):
             for number in numbers:
                 self._put(number, frames)
             return

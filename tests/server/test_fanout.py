@@ -15,11 +15,13 @@ class Queues:
 
     def __init__(self) -> None:
         self.puts: list[tuple[int, bytes]] = []
+        self.alone: list[bool] = []  # whether nothing else was to come, for each broadcast
 
     def put(self, number: int, data: bytes) -> None:
         self.puts.append((number, data))
 
-    def put_all(self, numbers: Sequence[int], data: bytes) -> None:
+    def put_all(self, numbers: Sequence[int], data: bytes, is_all: bool) -> None:
+        self.alone.append(is_all)
         for number in numbers:
             self.put(number, data)
 
@@ -87,6 +89,20 @@ def test_a_buffer_is_no_longer_than_a_write() -> None:
         WRITE_BYTES,
         WRITE_BYTES // 2,
     ]
+
+
+def test_what_else_comes_for_many_in_the_same_turn_is_waited_for() -> None:
+    queues = Queues()
+    fanout = Fanout(queues.put, queues.put_all)
+    fanout.broadcast(MANY, b"alone")
+    fanout.end()
+    fanout.broadcast(MANY, b"one of")
+    fanout.broadcast([*MANY, 999], b"two rooms")
+    fanout.end()
+    fanout.broadcast(MANY, bytes(WRITE_BYTES))
+    fanout.broadcast(MANY, b"the rest")
+    fanout.end()
+    assert queues.alone == [True, False, False, False, True]
 
 
 def test_any_mixture_keeps_the_order_of_each_room_and_of_answers() -> None:
