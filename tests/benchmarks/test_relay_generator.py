@@ -122,7 +122,7 @@ def generator(tmp_path_factory: pytest.TempPathFactory) -> Generator:
     try:
         check_compiler()
     except Missing as missing:
-        pytest.skip(str(missing))  # as `make bench` does: a compiler is no part of what we need
+        platform_lacks(str(missing))
     folder = tmp_path_factory.mktemp("generator")
     certificate = load_or_make(folder, ("localhost",), datetime.now(UTC))
     return Generator(folder, compile_program("lg", folder), certificate)
