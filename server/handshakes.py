@@ -14,7 +14,6 @@ import selectors
 import socket
 import ssl
 import threading
-from collections import deque
 from collections.abc import Callable
 from itertools import islice
 from time import monotonic
@@ -31,6 +30,10 @@ WAITING_MAX: Final = 8192
 BEGUN_MAX: Final = 256
 # So long is left to each, however many want to begin: two round trips and a slow computer.
 BEGUN_PATIENCE_S: Final = 1.0
+# And no more begin in so long than are answered and this many: where one slow computer or a narrow
+# line serves a crowd that comes back, it would else owe all of them an answer at once.
+UNANSWERED_MAX: Final = 64
+UNANSWERED_S: Final = BEGUN_PATIENCE_S * UNANSWERED_MAX / BEGUN_MAX
 # Of so many of the newest, those whose addresses cost least have their turn.
 _NEWEST: Final = 2048
 # While the relay has more logins on its hands than it can do, nobody is let in to wait for theirs.
@@ -78,12 +81,14 @@ class _Handshake:
         self.statement: CertificateStatement
 
 
-def _has_spoken(handshake: _Handshake) -> bool:
-    """Whether the first byte of TLS is there; while nothing was read."""
+def _first_byte(handshake: _Handshake) -> bytes | None:
+    """While nothing was read: the first byte; None if it is still to come, b"" if none will."""
     try:
-        return handshake.sock.recv(1, socket.MSG_PEEK) == _TLS_HANDSHAKE
+        return handshake.sock.recv(1, socket.MSG_PEEK)
+    except BlockingIOError:
+        return None
     except OSError:
-        return False
+        return b""
 
 
 class HandshakeThread:
@@ -117,11 +122,12 @@ class HandshakeThread:
         self._silent: dict[int, _Handshake] = {}
         self._spoken: dict[int, _Handshake] = {}
         self._begun: dict[int, _Handshake] = {}
-        self._by_group: dict[str, deque[_Handshake]] = {}
+        self._by_group: dict[str, list[_Handshake]] = {}
         self._arriving = 0  # taken from the inbox, and in none of these yet
         self._cost: dict[str, int] = {}  # lately, by group
         self._forget_at_s = 0.0
         self._more_at_s = 0.0  # when those above COST_FREE_MAX may begin
+        self._room_at_s = 0.0  # when anybody may, unless a handshake ends before
         self._check_every_s = min(_CHECK_EVERY_S, deadline_s / 4)
         self._check_at_s = 0.0
         self._is_stopping = False
@@ -192,7 +198,8 @@ class HandshakeThread:
         if self._spoken and self._is_swamped():
             return SWAMPED_SLEEP_S
         if self._spoken:
-            return min(self._check_every_s, max(0.0, self._more_at_s - monotonic()))
+            next_s = max(self._more_at_s, self._room_at_s)
+            return min(self._check_every_s, max(0.0, next_s - monotonic()))
         return self._check_every_s if self._silent or self._begun else None
 
     def _take_in(self, items: list[tuple[socket.socket, str] | None]) -> None:
@@ -211,35 +218,43 @@ class HandshakeThread:
         if siblings and len(siblings) >= self._per_address_max():
             quiet = (each for each in siblings if each.descriptor in self._silent)
             self._give_up(next(quiet, siblings[0]))
+        handshake = _Handshake(sock, group, monotonic() + self._deadline_s)
+        if siblings is None:
+            self._by_group[group] = [handshake]
+        else:
+            siblings.append(handshake)
+        first = _first_byte(handshake)
+        if first == _TLS_HANDSHAKE:  # most have spoken when we come to look: no need to watch
+            self._queue(handshake)
+            return
+        if first is not None:  # not TLS, or gone
+            self._give_up(handshake)
+            return
         if len(self._silent) >= self._waiting_max:
             self._listen_to(next(iter(self._silent.values())))
-        handshake = _Handshake(sock, group, monotonic() + self._deadline_s)
-        self._by_group.setdefault(group, deque()).append(handshake)
         self._silent[handshake.descriptor] = handshake
         self._watch(handshake, selectors.EVENT_READ)
 
     def _listen_to(self, handshake: _Handshake) -> None:
         """It is readable, or has to make room: let it wait for its turn, or give it up."""
-        if not _has_spoken(handshake):  # not TLS, or gone
+        if _first_byte(handshake) != _TLS_HANDSHAKE:
             self._give_up(handshake)
             return
+        del self._silent[handshake.descriptor]
+        self._watch(handshake, 0)
+        self._queue(handshake)
+
+    def _queue(self, handshake: _Handshake) -> None:
+        """It has spoken: let it wait for its turn."""
         if len(self._spoken) >= self._waiting_max:
             self._give_up(self._first_to_go(self._spoken))
-        del self._silent[handshake.descriptor]
         self._spoken[handshake.descriptor] = handshake
-        self._watch(handshake, 0)
 
     def _begin_some(self) -> None:
         cost = self._cost
         may_all = monotonic() >= self._more_at_s
-        waiting = [
-            each
-            for each in islice(reversed(self._spoken.values()), _NEWEST)
-            if may_all or cost.get(each.group, 0) < COST_FREE_MAX
-        ]
-        waiting.sort(key=lambda each: cost.get(each.group, 0))
-        spent_s = 0.0
-        for handshake in waiting[:BEGINNINGS_PER_TURN]:
+        self._room_at_s = spent_s = 0.0
+        for handshake in self._next_to_begin(may_all):
             began_s = handshake.began_s = monotonic()
             if not self._has_room(began_s):
                 break
@@ -251,12 +266,39 @@ class HandshakeThread:
         if spent_s:
             self._more_at_s = monotonic() + spent_s
 
+    def _next_to_begin(self, may_all: bool) -> list[_Handshake]:
+        """Whose turn it is, in order; `may_all`: those above COST_FREE_MAX too.
+
+        Who finished a few handshakes, and owes none, is as good as a newcomer: of a crowd that all
+        come back, the newest are taken without looking at the others.
+        """
+        cost = self._cost
+        free: list[_Handshake] = []
+        waiting: list[_Handshake] = []
+        for each in islice(reversed(self._spoken.values()), _NEWEST):
+            spent = cost.get(each.group, 0)
+            if spent < COST_BEGUN:
+                free.append(each)
+                if len(free) == BEGINNINGS_PER_TURN:
+                    return free
+            elif may_all or spent < COST_FREE_MAX:
+                waiting.append(each)
+        waiting.sort(key=lambda each: cost[each.group])
+        return free + waiting[: BEGINNINGS_PER_TURN - len(free)]
+
     def _has_room(self, now_s: float) -> bool:
         """Whether another may begin; one that takes its time may have to go for that."""
-        if len(self._begun) < BEGUN_MAX:
+        begun = self._begun
+        if len(begun) >= UNANSWERED_MAX:
+            latest = next(islice(reversed(begun.values()), UNANSWERED_MAX - 1, None))
+            self._room_at_s = latest.began_s + UNANSWERED_S
+            if self._room_at_s > now_s:
+                return False
+        if len(begun) < BEGUN_MAX:
             return True
-        first = self._first_to_go(self._begun)
-        if first.began_s > now_s - BEGUN_PATIENCE_S:
+        first = self._first_to_go(begun)
+        self._room_at_s = first.began_s + BEGUN_PATIENCE_S
+        if self._room_at_s > now_s:
             return False
         self._give_up(first)
         return True

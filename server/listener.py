@@ -18,6 +18,8 @@ from saltline.server.wakeup import Wakeup
 # The kernel takes what it allows of it. A SYN without a place costs its sender a second or three.
 BACKLOG: Final = 4096
 ACCEPTS_PER_TURN: Final = 64
+# How often in a turn it is asked whether there is room: counting costs more than some to spare.
+ACCEPTS_PER_LOOK: Final = 8
 # No descriptor or memory left: trying again at once would only burn the processor.
 ACCEPT_PAUSE_S: Final = 0.25
 SAY_FULL_EVERY_S: Final = 60.0
@@ -119,7 +121,7 @@ class Acceptor:
             self._on_failure(self._thread.name, error)
 
     def _accept_some(self, listener: socket.socket) -> None:
-        for _ in range(ACCEPTS_PER_TURN):
+        for number in range(ACCEPTS_PER_TURN):
             try:
                 sock, address = listener.accept()
             except BlockingIOError:
@@ -130,7 +132,9 @@ class Acceptor:
                     self._is_stopping.wait(ACCEPT_PAUSE_S)
                     return
                 continue  # the peer was gone before we looked (accept(2), "Error handling")
-            if not self._has_room():
+            if number % ACCEPTS_PER_LOOK == 0:
+                has_room = self._has_room()
+            if not has_room:
                 self._say_full("as many connections are open as this process may have")
                 sock.close()
                 continue

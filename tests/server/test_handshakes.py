@@ -3,7 +3,9 @@
 import socket
 import ssl
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from selectors import EVENT_READ
 
 import pytest
 
@@ -14,6 +16,7 @@ from saltline.server.handshakes import (
     COST_FINISHED,
     COST_FREE_MAX,
     FORGET_EVERY_S,
+    UNANSWERED_S,
     HandshakeThread,
 )
 from saltline.server.settings import CertificateStatement
@@ -220,3 +223,65 @@ def test_what_is_not_tls_costs_nothing(scene: Scene) -> None:
     scene.turn()
     assert scene.begun == [] and len(scene.thread) == 0 and scene.thread._cost == {}
     assert _is_closed(peer)
+
+
+def test_no_more_begin_at_once_than_one_slow_computer_can_answer(
+    scene: Scene, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(handshakes, "UNANSWERED_MAX", 2)
+    sleep_s = partial(HandshakeThread._sleep_s, scene.thread)
+    for number in range(5):
+        scene.arrive(f"address {number}")
+    scene.turn()
+    scene.turn()
+    assert scene.begun == ["address 4", "address 3"]
+    assert sleep_s() == UNANSWERED_S, "nothing can be done before"
+
+    clock.now_s += UNANSWERED_S
+    scene.turn()
+    assert scene.begun[2:] == ["address 2", "address 1"]
+    assert len(scene.thread._begun) == 4, "nobody had to go for them"
+
+    scene.peers[-1].close()  # one of the latest two ends: that makes room at once
+    scene.peers[2].close()
+    scene.turn()
+    assert scene.begun[4:] == ["address 0"]
+    assert len(scene.thread._begun) == 3 and not scene.thread._spoken
+
+
+def test_while_there_is_room_the_thread_does_not_sleep_over_those_who_wait(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(handshakes, "UNANSWERED_MAX", 2)
+    monkeypatch.setattr(handshakes, "BEGINNINGS_PER_TURN", 1)
+    sleep_s = partial(HandshakeThread._sleep_s, scene.thread)
+    peers = [scene.arrive(f"address {number}") for number in range(5)]
+    for _ in range(4):
+        scene.turn()
+    assert len(scene.begun) == 2 and sleep_s() == UNANSWERED_S
+    for peer in peers[3:]:
+        peer.close()
+    scene.turn()
+    assert len(scene.begun) == 3 and sleep_s() == 0.0
+
+
+def test_who_finished_a_few_is_no_worse_than_a_newcomer(scene: Scene, clock: Clock) -> None:
+    scene.thread._cost = {"office": COST_BEGUN - 1, "crowded": COST_BEGUN}
+    scene.thread._forget_at_s = clock.now_s + FORGET_EVERY_S
+    for group in ("newcomer", "office", "crowded"):
+        scene.arrive(group)
+    scene.turn()
+    scene.turn()
+    assert scene.begun == ["office", "newcomer", "crowded"]
+
+
+def test_who_has_spoken_already_is_not_watched(scene: Scene) -> None:
+    silent, spoken = scene.arrive("silent", says=b""), scene.arrive("spoken")
+    scene.is_swamped = True
+    scene.turn()
+    masks = {each.group: each.mask for each in scene.thread._all()}
+    assert masks == {"silent": EVENT_READ, "spoken": 0}
+    silent.sendall(FIRST_BYTE)
+    scene.turn()
+    assert [each.group for each in scene.thread._spoken.values()] == ["spoken", "silent"]
+    assert not _is_closed(spoken)
