@@ -1,13 +1,13 @@
 """Hello and login: who is on a connection (docs/protocol.md §6)."""
 
-from saltline.crypto.signatures import BadSignature, Identity, login_payload, verify
+from saltline.crypto.signatures import BadSignature, login_payload, verify
 from saltline.protocol import to_client, to_relay
 from saltline.protocol.errors import ErrorCode, ProtocolError
 from saltline.protocol.messages import PROTOCOL_VERSION, encode_message
 from saltline.server.effects import Promote
 from saltline.server.generations import Generations
 from saltline.server.mailboxes import Mailboxes
-from saltline.server.peers import Account, Connection, Device
+from saltline.server.peers import Account, Connection, Device, Newcomer
 from saltline.server.rooms import Rooms
 from saltline.server.store import interface as told
 from saltline.server.store import operations as ask
@@ -74,7 +74,7 @@ class Entrance:
         _work: ask.FindDevice,
         found: told.DeviceFound,
     ) -> None:
-        identity = Identity.decode(found.identity)
+        newcomer = Newcomer(request.username, request.device, found.identity)
         payload = login_payload(
             self._desk.log_key.relay_id,
             request.username,
@@ -84,12 +84,12 @@ class Entrance:
             connection.certificate.spki_hash,
         )
         try:
-            verify(identity.signing_key, payload, request.signature)
+            verify(newcomer.signing_key, payload, request.signature)
         except BadSignature:
             raise bad_login() from None
         self.begin_session(
             connection,
-            identity,
+            newcomer,
             found.account,
             found.mailbox,
             request.one_time_ids,
@@ -109,7 +109,7 @@ class Entrance:
     def begin_session(
         self,
         connection: Connection,
-        identity: Identity,
+        newcomer: Newcomer,
         account: int,
         mailbox: int,
         one_time_ids: tuple[int, ...] = (),
@@ -122,10 +122,10 @@ class Entrance:
                 ErrorCode.TOO_MANY_CONNECTIONS, "This relay serves as many as it can. Try later."
             )
         work = ask.BeginSession(account, mailbox, one_time_ids, one_time_kem_ids)
-        desk.persist(work, self._session_begun, connection, identity, self._session_refused)
+        desk.persist(work, self._session_begun, connection, newcomer, self._session_refused)
 
     def _session_refused(
-        self, _connection: Connection, _identity: object, _work: object, error: told.StoreError
+        self, _connection: Connection, _newcomer: object, _work: object, error: told.StoreError
     ) -> None:
         if error.code is ErrorCode.UNKNOWN_DEVICE:
             raise _removed()
@@ -134,7 +134,7 @@ class Entrance:
     def _session_begun(
         self,
         connection: Connection,
-        identity: Identity,
+        newcomer: Newcomer,
         work: ask.BeginSession,
         begun: told.SessionBegun,
     ) -> None:
@@ -147,8 +147,8 @@ class Entrance:
         if older is not None:
             desk.dismiss(older, ErrorCode.REPLACED, "This device logged in on a newer connection.")
         generation = self._generations.greatest(work.mailbox, begun.generation)
-        account = desk.accounts.get(work.account) or Account(work.account, identity.username)
-        desk.welcome(connection, Device(account, work.mailbox, identity, generation))
+        account = desk.accounts.get(work.account) or Account(work.account, newcomer.username)
+        desk.welcome(connection, Device(account, work.mailbox, newcomer, generation))
         desk.add(Promote(connection.number))
         desk.send(
             connection,

@@ -1,7 +1,12 @@
 """Who is connected, as the core knows them."""
 
+from typing import Final, NamedTuple, Self
+
 from saltline.crypto.signatures import Identity
 from saltline.server.settings import CertificateStatement
+
+# An ID ends with the two keys of a device, of 32 bytes each (docs/protocol.md §2).
+_SIGNING_KEY: Final = slice(-64, -32)
 
 
 class Account:
@@ -16,19 +21,37 @@ class Account:
         self.rooms: set[str] = set()
 
 
+class Newcomer(NamedTuple):
+    """Whose session a connection is about to be. `encoded` is the device's public ID."""
+
+    username: str
+    device: int
+    encoded: bytes
+
+    @classmethod
+    def of(cls, identity: Identity) -> Self:
+        """From an ID that was just read."""
+        return cls(identity.username, identity.device, identity.encode())
+
+    @property
+    def signing_key(self) -> bytes:
+        """32 bytes. The rest was checked before it was stored, and is not read again."""
+        return self.encoded[_SIGNING_KEY]
+
+
 class Device:
     """A device that has logged in on a connection."""
 
     __slots__ = ("_identity", "account", "generation", "mailbox", "number")
 
     def __init__(
-        self, account: Account, mailbox: int, identity: Identity, generation: bytes
+        self, account: Account, mailbox: int, newcomer: Newcomer, generation: bytes
     ) -> None:
         self.account = account
         self.mailbox = mailbox
-        self.number = identity.device
+        self.number = newcomer.device
         self.generation = generation
-        self._identity = identity.encode()  # a third of the memory, and seldom asked for
+        self._identity = newcomer.encoded  # a third of the memory, and seldom asked for
 
     @property
     def identity(self) -> Identity:

@@ -7,7 +7,6 @@ from typing import Final
 from saltline.crypto.keylog import LOG_SIGNER, Account, BadEntry, Entry, Op, leaf, replay
 from saltline.crypto.signatures import (
     BadSignature,
-    Identity,
     Malformed,
     RefusedKey,
     register_payload,
@@ -19,7 +18,7 @@ from saltline.protocol.names import BadName, check_user, is_reserved, skeleton
 from saltline.server.codes import code_hash
 from saltline.server.entrance import Entrance, bad_login
 from saltline.server.limits import TokenBuckets
-from saltline.server.peers import Connection
+from saltline.server.peers import Connection, Newcomer
 from saltline.server.settings import Registration as WhoMayRegister
 from saltline.server.store import interface as told
 from saltline.server.store import operations as ask
@@ -119,16 +118,16 @@ class Registration:
             code_hash=code_hash(request.invite) if request.invite else b"",
             now_ms=self._desk.now_ms,
         )
-        self._desk.persist(work, self._created, connection, entry.identity)
+        self._desk.persist(work, self._created, connection, Newcomer.of(entry.identity))
 
     def _created(
         self,
         connection: Connection,
-        identity: Identity,
+        newcomer: Newcomer,
         _work: ask.CreateAccount,
         created: told.AccountCreated,
     ) -> None:
-        self._entrance.begin_session(connection, identity, created.account, created.mailbox)
+        self._entrance.begin_session(connection, newcomer, created.account, created.mailbox)
 
     def _reset_found(
         self,
@@ -154,17 +153,17 @@ class Registration:
         reset = ask.ResetAccount(
             log_entry(signed), _new_device(signed), work.code_hash, self._desk.now_ms
         )
-        self._desk.persist(reset, self._was_reset, connection, entry.identity)
+        self._desk.persist(reset, self._was_reset, connection, Newcomer.of(entry.identity))
 
     def _was_reset(
         self,
         connection: Connection,
-        identity: Identity,
+        newcomer: Newcomer,
         _work: ask.ResetAccount,
         reset: told.AccountReset,
     ) -> None:
         self._entrance.end_devices(reset.ended, "This account was reset, which ended this device.")
-        self._entrance.begin_session(connection, identity, reset.account, reset.mailbox)
+        self._entrance.begin_session(connection, newcomer, reset.account, reset.mailbox)
 
     def _limit(self, connection: Connection) -> None:
         wait_ms = self.attempts.take(connection.address, 1, self._desk.now_ms)

@@ -1,5 +1,6 @@
 """Logging in: the key decides, and the newest connection of a device is the one."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from saltline.protocol.to_client import CaughtUp, Deliver, Error, RoomMark, Subm
 from saltline.protocol.to_relay import Acknowledge, Login, Ping
 from saltline.server.administration import RemoveUser
 from saltline.server.effects import Promote
+from saltline.server.peers import Newcomer
 from saltline.server.settings import Settings
 from tests.server.person import HELLO, Person
 from tests.server.relay_harness import MemoryRelay
@@ -281,3 +283,9 @@ def test_a_generation_of_another_size_is_not_kept() -> None:
     ada.login()
     ada.submit(ada, b"x", b"\xff" * 39)
     assert ada.login().generation == b""
+
+
+def test_the_key_that_signs_is_found_in_an_id_without_reading_all_of_it() -> None:
+    for name in ("a", "b" * 32):
+        identity = IdentityKeys.generate(bytes(32), name, 1, os.urandom).identity
+        assert Newcomer.of(identity).signing_key == identity.signing_key
