@@ -36,6 +36,7 @@ STATEMENT_HEAD_BYTES = _STATEMENT.size
 """What stands before a room statement's body."""
 _SHORT_HEAD_BYTES = STATEMENT_HEAD_BYTES - HASH_BYTES
 _CHAINED = struct.Struct(">32s64sII")
+_CHAIN_AUTHOR = struct.Struct(">II")
 
 EMPTY_HISTORY = bytes(HASH_BYTES)
 """c_0: the history hash of a room without messages."""
@@ -229,3 +230,14 @@ def next_history_hash(
     author = username.encode("utf-8")
     place = _CHAINED.pack(previous, signature, device, len(author))
     return sha256(_HISTORY + place + author + statement)
+
+
+def chain_author(username: str, device: int) -> bytes:
+    """What is the same in all of an author's links of the history, for `chain_entry`."""
+    author = username.encode("utf-8")
+    return _CHAIN_AUTHOR.pack(device, len(author)) + author
+
+
+def chain_entry(previous: bytes, signature: bytes, author: bytes, statement: bytes) -> bytes:
+    """`next_history_hash` of many entries of one author, whose signatures have 64 bytes each."""
+    return sha256(b"".join((_HISTORY, previous, signature, author, statement)))

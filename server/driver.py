@@ -3,7 +3,6 @@
 Lock tiers (a thread that holds one takes only locks of a higher number):
 
     1  CoreDriver._lock   the core, and the order of everything that it asks for
-    2  StorageThread._wake   an event, set to say that there is work
 
 Under tier 1 there are decisions and appends to queues: never a socket, a disk, a log or a wait.
 Effects are queued under the lock, so that no two threads can swap what the core put in order.

@@ -6,7 +6,7 @@ A store that opened a cursor for each query grew with every login, and so did th
 With one cursor, kept, there is nothing to leak; and a query costs a third less.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import apsw
@@ -33,6 +33,8 @@ class Queries:
 
     def __init__(self, database: apsw.Connection) -> None:
         self._cursor = database.cursor()
+        # One statement that returns nothing.
+        self.command: Callable[[str], object] = self._cursor.execute
 
     def execute(self, sql: str, bindings: Bindings = ()) -> Rows:
         """One statement, or several without bindings."""

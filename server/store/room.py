@@ -30,6 +30,8 @@ class Room:
         "members",
         "recent",
         "size_bytes",
+        "unwritten",
+        "written",
     )
 
     def __init__(
@@ -41,6 +43,8 @@ class Room:
         self.last_hash = last_hash
         self.members = members
         self.authors: dict[int, Author] = {}  # by account, of those who posted since it was loaded
+        self.written = last_number  # what its row and its members' rows on the disk know
+        self.unwritten: dict[int, Author] = {}  # by account, of those who posted above that
         # Of its newest entries, the oldest first.
         self.recent: dict[tuple[int, bytes], int] = {}  # (account, message id) -> number
         self.hashes: dict[int, bytes] = {}  # number -> history hash

@@ -1,12 +1,8 @@
-"""Rooms, their members, and their entries: numbered without a gap, chained by hash.
-
-The tail of a room (last number and hash, members) is kept in memory and written once a group, with
-all new entries. Whoever reads the tables flushes first.
-"""
+"""Rooms, their members, and their entries: numbered without a gap, chained by hash."""
 
 from collections.abc import Callable
 
-from saltline.crypto.signatures import EMPTY_HISTORY, RoomStatement, next_history_hash
+from saltline.crypto.signatures import chain_author, chain_entry
 from saltline.protocol.errors import ErrorCode
 from saltline.server.store import operations as ask
 from saltline.server.store.interface import (
@@ -24,12 +20,8 @@ from saltline.server.store.interface import (
 from saltline.server.store.queries import Queries
 from saltline.server.store.refusal import Refusal
 from saltline.server.store.room import RECENT, Author, Room
-from saltline.server.store.schema import NUMBER_BITS, NUMBER_MASK
-
-# Rooms, members and recent entries together that are kept in memory: some 100 bytes each.
-_CACHED_MAX = 1_000_000
-# What the fields around an entry's statement take on the wire, with slack.
-_ENTRY_OVERHEAD_BYTES = 200
+from saltline.server.store.schema import LAST_NUMBER, NUMBER_BITS, NUMBER_MASK
+from saltline.server.store.tails import ENTRY_OVERHEAD_BYTES, Tails, size_of
 
 
 class Rooms:
@@ -37,42 +29,36 @@ class Rooms:
 
     def __init__(self, queries: Queries, check_live: Callable[[int], None]) -> None:
         self._execute = queries.execute
-        self._executemany = queries.executemany
         self._stream = queries.stream
         self._check_live = check_live
-        self._by_name: dict[str, Room] = {}
-        self._cached = 0
-        self._changed: dict[int, Room] = {}
-        self._posted: dict[tuple[int, int], Author] = {}  # (room, account), since the last flush
-        self._added: list[tuple[int, int, int, int, bytes, bytes, bytes]] = []
+        self._tails = Tails(queries)
+        self.flush = self._tails.flush
+        self.forget = self._tails.forget
 
     # --- entries -------------------------------------------------------------------------------
 
     def store_texts(self, work: ask.StoreTexts) -> TextsStored:
         """Number and chain them, except those that are here already."""
-        first = work.entries[0]
-        account, mailbox, username, device = (
-            first.account,
-            first.mailbox,
-            first.username,
-            first.device,
-        )
+        entries = work.entries
+        first = entries[0]
+        account, mailbox, device = first.account, first.mailbox, first.device
         self._check_live(mailbox)
-        room = self._by_name.get(first.room) or self._load(first.room)
+        tails = self._tails
+        room = tails.by_name.get(first.room) or tails.load(first.room)
         if len(room.recent) >= 2 * RECENT:
             room.forget_old()
         recent, hashes, count = room.recent, room.hashes, len(room.members)
         author = room.authors.get(account)
         if author is None and account in room.members:
-            author = self._author(room, account)
+            author = tails.author(room, account)
+        in_chain = chain_author(first.username, device)
         first_slot = room.id << NUMBER_BITS
-        room_left = work.room_max_bytes - _ENTRY_OVERHEAD_BYTES
+        room_left = work.room_max_bytes - ENTRY_OVERHEAD_BYTES
         outcomes: list[EntryStored | StoreError] = []
-        for entry in work.entries:
-            message_id, time_ms, statement = entry.message_id, entry.time_ms, entry.statement
-            number = recent.get((account, message_id))
-            if number is not None:
-                outcomes.append(EntryStored(number, False, count))
+        for entry in entries:
+            statement, time_ms, key = entry.statement, entry.time_ms, (account, entry.message_id)
+            if key in recent:
+                outcomes.append(EntryStored(recent[key], False, count))
                 continue
             try:
                 if author is None:
@@ -82,33 +68,34 @@ class Rooms:
                     continue
                 if hashes.get(entry.seen) != entry.seen_hash:
                     self._check_seen(room, entry)
-                if room.size_bytes + len(statement) > room_left:
+                size = room.size_bytes + len(statement)
+                if size > room_left:
                     raise _room_full()
             except Refusal as refusal:
                 outcomes.append(StoreError(refusal.code, refusal.detail))
                 continue
-            room.last_number = author.number = number = room.last_number + 1
-            room.last_hash = hashes[number] = history_hash = next_history_hash(
-                room.last_hash, username, device, statement, entry.signature
-            )
-            room.size_bytes += len(statement) + _ENTRY_OVERHEAD_BYTES
-            recent[account, message_id] = number
+            signature = entry.signature
+            number = room.last_number + 1
+            history_hash = chain_entry(room.last_hash, signature, in_chain, statement)
+            room.last_number = author.number = recent[key] = number
+            room.last_hash = hashes[number] = history_hash
+            room.size_bytes = size + ENTRY_OVERHEAD_BYTES
             author.time_ms, author.mailbox = time_ms, mailbox
-            # The list is another one after a flush.
-            self._added.append(
+            # The list is another one after a flush, of which there may be one in this loop.
+            tails.added.append(
                 (
                     first_slot | number,
                     entry.now_ms,
                     account,
                     device,
                     statement,
-                    entry.signature,
+                    signature,
                     history_hash,
                 )
             )
-            self._changed[room.id] = room
-            self._posted[room.id, account] = author
+            room.unwritten[account] = author
             outcomes.append(EntryStored(number, True, count))
+        tails.note_texts(room)
         return TextsStored(tuple(outcomes))
 
     def _repeated(self, room: Room, author: Author, entry: ask.NewEntry) -> EntryStored:
@@ -128,13 +115,13 @@ class Rooms:
         """Add a member with its join entry; who is one already gets the number it has."""
         entry = work.entry
         self._check_live(entry.mailbox)
-        room = self._find(entry.room)
+        room = self._tails.find(entry.room)
         if room is not None:
             membership = self._membership(room, entry.account)
             if membership is not None:
                 number, after = membership
                 return RoomJoined(
-                    number, False, len(room.members), after, self._hash_at(room, after)
+                    number, False, len(room.members), after, self._tails.hash_at(room, after)
                 )
             if (entry.account, entry.message_id) in room.recent:
                 raise Refusal(ErrorCode.BAD_STATEMENT, "This message id was used before.")
@@ -146,7 +133,7 @@ class Rooms:
             room = self._create(entry.room, work.rooms_max)
         else:
             _check_space(room, entry, work.room_max_bytes)
-        number = self._append(room, entry)
+        number = self._tails.append(room, entry)
         after = max(0, number - 1 - work.recent)
         room.members.add(entry.account)
         self._execute(
@@ -155,37 +142,37 @@ class Rooms:
             " VALUES (?, ?, ?, ?, ?, ?, ?)",
             (room.id, entry.account, number, after, number, entry.time_ms, entry.mailbox),
         )
-        return RoomJoined(number, True, len(room.members), after, self._hash_at(room, after))
+        return RoomJoined(number, True, len(room.members), after, self._tails.hash_at(room, after))
 
     def leave(self, work: ask.LeaveRoom) -> EntryStored:
         """End a membership with an entry, unless that is here already."""
         entry = work.entry
         self._check_live(entry.mailbox)
-        room = self._load(entry.room)
+        room = self._tails.load(entry.room)
         number = room.recent.get((entry.account, entry.message_id))
         if number is not None:
             return EntryStored(number, False, len(room.members))
         if entry.account not in room.members:
             raise _not_a_member()
-        author = room.authors.get(entry.account) or self._author(room, entry.account)
+        author = room.authors.get(entry.account) or self._tails.author(room, entry.account)
         if author.mailbox == entry.mailbox and entry.time_ms <= author.time_ms:
             return self._repeated(room, author, entry)
         self._check_seen(room, entry)
-        number = self._append(room, entry)
+        number = self._tails.append(room, entry)
         room.members.discard(entry.account)
         room.authors.pop(entry.account, None)
-        self._posted.pop((room.id, entry.account), None)
+        room.unwritten.pop(entry.account, None)
         self._execute("DELETE FROM member WHERE room = ? AND account = ?", (room.id, entry.account))
         return EntryStored(number, True, len(room.members))
 
     def read_history(self, work: ask.ReadHistory) -> HistoryRead:
         """A page, from where the member may see it."""
-        room = self._load(work.room)
+        room = self._tails.load(work.room)
         membership = self._membership(room, work.account)
         if membership is None:
             raise _not_a_member()
         after = min(max(work.after, membership[1]), room.last_number)
-        after_hash = self._hash_at(room, after)
+        after_hash = self._tails.hash_at(room, after)
         self.flush()
         entries: list[StoredEntry] = []
         bytes_left = work.max_bytes
@@ -196,7 +183,7 @@ class Rooms:
             " WHERE slot > ? AND slot <= ? ORDER BY slot LIMIT ?",
             (first_slot | after, first_slot | NUMBER_MASK, work.limit),
         ):
-            bytes_left -= len(statement) + _ENTRY_OVERHEAD_BYTES
+            bytes_left -= len(statement) + ENTRY_OVERHEAD_BYTES
             if entries and bytes_left < 0:
                 break
             number = slot & NUMBER_MASK
@@ -207,7 +194,7 @@ class Rooms:
 
     def read_members(self, work: ask.ReadMembers) -> MembersRead:
         """Only for members."""
-        room = self._load(work.room)
+        room = self._tails.load(work.room)
         if work.account not in room.members:
             raise _not_a_member()
         rows = self._execute(
@@ -222,7 +209,7 @@ class Rooms:
         """Largest first, then by name."""
         self.flush()
         rows = self._execute(
-            "SELECT name, last_number, members FROM room ORDER BY members DESC, name LIMIT ?",
+            f"SELECT name, {LAST_NUMBER}, members FROM room ORDER BY members DESC, name LIMIT ?",
             (work.limit,),
         )
         return RoomsRead(tuple(RoomState(*row) for row in rows))
@@ -231,7 +218,7 @@ class Rooms:
         """The rooms that an account is a member of, by name."""
         self.flush()
         rows = self._execute(
-            "SELECT name, last_number, members FROM member JOIN room ON room.id = member.room"
+            f"SELECT name, {LAST_NUMBER}, members FROM member JOIN room ON room.id = member.room"
             " WHERE account = ? ORDER BY name",
             (account,),
         )
@@ -249,131 +236,20 @@ class Rooms:
         self.forget()
         return tuple(state.room for state in rooms)
 
-    # --- the group -----------------------------------------------------------------------------
-
-    def flush(self) -> None:
-        """Write what was only noted."""
-        if self._added:
-            self._executemany(
-                "INSERT INTO entry (slot, received_ms, account, device, statement, signature,"
-                " history_hash) VALUES (?, ?, ?, ?, ?, ?, ?)",
-                self._added,
-            )
-            self._added = []
-        if self._posted:
-            self._executemany(
-                "UPDATE member SET newest = ?, newest_ms = ?, newest_mailbox = ?"
-                " WHERE room = ? AND account = ?",
-                [
-                    (author.number, author.time_ms, author.mailbox, *key)
-                    for key, author in self._posted.items()
-                ],
-            )
-            self._posted = {}
-        if self._changed:
-            self._executemany(
-                "UPDATE room SET last_number = ?, last_hash = ?, members = ?, bytes = ?"
-                " WHERE id = ?",
-                [
-                    (
-                        room.last_number,
-                        room.last_hash,
-                        len(room.members),
-                        room.size_bytes,
-                        room.id,
-                    )
-                    for room in self._changed.values()
-                ],
-            )
-            self._changed = {}
-
-    def forget(self) -> None:
-        """The transaction was rolled back: only the disk knows."""
-        self._by_name = {}
-        self._cached = 0
-        self._changed = {}
-        self._added = []
-        self._posted = {}
-
     # --- parts ---------------------------------------------------------------------------------
-
-    def _find(self, name: str) -> Room | None:
-        room = self._by_name.get(name)
-        if room is not None:
-            return room
-        if self._cached >= _CACHED_MAX:
-            self.flush()
-            self.forget()
-        row = self._execute(
-            "SELECT id, last_number, last_hash, bytes FROM room WHERE name = ?", (name,)
-        ).get
-        if row is None:
-            return None
-        id, last_number, last_hash, size_bytes = row
-        rows = self._execute("SELECT account FROM member WHERE room = ?", (id,))
-        members = {account for (account,) in rows}
-        room = self._by_name[name] = Room(id, last_number, last_hash, size_bytes, members)
-        self._cached += 1 + len(room.members) + 2 * RECENT
-        first_slot = room.id << NUMBER_BITS
-        for slot, account, statement, history_hash in self._execute(
-            "SELECT slot, account, substr(statement, 1, 65), history_hash FROM entry"
-            " WHERE slot BETWEEN ? AND ? ORDER BY slot",
-            (first_slot | max(0, room.last_number - RECENT + 1), first_slot | room.last_number),
-        ):
-            message_id = RoomStatement.decode(statement, 0).message_id
-            room.remember(slot & NUMBER_MASK, account, message_id, history_hash)
-        return room
-
-    def _author(self, room: Room, account: int) -> Author:
-        row = self._execute(
-            "SELECT newest, newest_ms, newest_mailbox FROM member WHERE room = ? AND account = ?",
-            (room.id, account),
-        ).get
-        author = room.authors[account] = Author(*row)
-        self._cached += 1
-        return author
-
-    def _load(self, name: str) -> Room:
-        room = self._find(name)
-        if room is None:
-            raise Refusal(ErrorCode.UNKNOWN_ROOM, "No room has this name. Join it to open it.")
-        return room
 
     def _create(self, name: str, rooms_max: int) -> Room:
         count: int = self._execute("SELECT count(*) FROM room").get
         if count >= rooms_max:
             raise Refusal(ErrorCode.TOO_MANY_ROOMS, "This relay takes no further rooms.")
         self._execute("INSERT INTO room (name) VALUES (?)", (name,))
-        return self._load(name)
-
-    def _append(self, room: Room, entry: ask.NewEntry) -> int:
-        number = room.last_number + 1
-        history_hash = next_history_hash(
-            room.last_hash, entry.username, entry.device, entry.statement, entry.signature
-        )
-        room.last_number = number
-        room.last_hash = history_hash
-        room.size_bytes += _size(entry)
-        self._changed[room.id] = room
-        self._added.append(
-            (
-                room.id << NUMBER_BITS | number,
-                entry.now_ms,
-                entry.account,
-                entry.device,
-                entry.statement,
-                entry.signature,
-                history_hash,
-            )
-        )
-        room.remember(number, entry.account, entry.message_id, history_hash)
-        return number
+        return self._tails.load(name)
 
     def _check_seen(self, room: Room, entry: ask.NewEntry) -> None:
         """A member that claims another history would make the others distrust the relay."""
         if entry.seen > room.last_number:
             raise _seen_too_much()
-        if entry.seen_hash != self._hash_at(room, entry.seen):
+        if entry.seen_hash != self._tails.hash_at(room, entry.seen):
             raise Refusal(
                 ErrorCode.BAD_STATEMENT,
                 "The statement's history of this room is not the relay's.",
@@ -396,24 +272,9 @@ class Rooms:
         ).get
         return row
 
-    def _hash_at(self, room: Room, number: int) -> bytes:
-        """c_number, of a number up to the last."""
-        if number == 0:
-            return EMPTY_HISTORY
-        known = room.hashes.get(number)
-        if known is not None:
-            return known
-        self.flush()
-        slot = room.id << NUMBER_BITS | number
-        return bytes(self._execute("SELECT history_hash FROM entry WHERE slot = ?", (slot,)).get)
-
-
-def _size(entry: ask.NewEntry) -> int:
-    return len(entry.statement) + _ENTRY_OVERHEAD_BYTES
-
 
 def _check_space(room: Room, entry: ask.NewEntry, max_bytes: int) -> None:
-    if room.size_bytes + _size(entry) > max_bytes:
+    if room.size_bytes + size_of(entry) > max_bytes:
         raise _room_full()
 
 

@@ -18,6 +18,13 @@ PAGE_BYTES: Final = 8192
 NUMBER_BITS: Final = 36
 NUMBER_MASK: Final = (1 << NUMBER_BITS) - 1
 
+# Of a row of `room`, whose last_number may be less: that is for who loads it (tails.py).
+LAST_NUMBER: Final = (
+    "coalesce((SELECT max(slot) FROM entry"
+    f" WHERE slot BETWEEN room.id << {NUMBER_BITS} AND room.id << {NUMBER_BITS} | {NUMBER_MASK})"
+    f" & {NUMBER_MASK}, 0)"
+)
+
 _TABLES: Final = """
 CREATE TABLE relay (
     relay_id BLOB NOT NULL
@@ -91,6 +98,7 @@ CREATE TABLE envelope (
 ) STRICT;
 CREATE INDEX envelope_by_arrival ON envelope (received_ms);
 
+-- Last number, hash and bytes are those of some entry; texts above it are not counted yet.
 CREATE TABLE room (
     id INTEGER PRIMARY KEY,
     name TEXT NOT NULL UNIQUE,
@@ -106,7 +114,7 @@ CREATE TABLE member (
     account INTEGER NOT NULL REFERENCES account,
     joined INTEGER NOT NULL,
     after INTEGER NOT NULL,
-    -- Its newest entry: number, its author's time, and the device that made it.
+    -- Its newest entry up to room.last_number: number, author's time, and the device that made it.
     newest INTEGER NOT NULL,
     newest_ms INTEGER NOT NULL,
     newest_mailbox INTEGER NOT NULL,

@@ -8,6 +8,7 @@ neither hand over what it holds nor start again.
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from time import monotonic
 from typing import Final
 
 from saltline.server.store import operations as ask
@@ -21,8 +22,9 @@ Measure = Callable[[], tuple[int, int]]
 _KEPT_BYTES: Final = 4 * 1024 * 1024
 # Of a small file system: as much as the rest, all of which may be deleted at once.
 _KEPT_PART: Final = 2
-# With so much nobody counts.
+# With so much nobody counts; for a moment, in which no disk takes as much.
 _PLENTY_BYTES: Final = 1024 * 1024 * 1024
+_PLENTY_S: Final = 0.1
 _MAY_SPLIT_BYTES: Final = 2 * PAGE_BYTES
 # What a text takes besides its statement, in pages that are half full at least.
 _TEXT_OVERHEAD_BYTES: Final = 512
@@ -66,10 +68,12 @@ def growth_bytes(operation: Operation) -> int:
 
 
 class Space:
-    """How much more the disk may take."""
+    """How much more the disk may take. `clock` tells seconds."""
 
-    def __init__(self, measure: Measure) -> None:
+    def __init__(self, measure: Measure, clock: Callable[[], float] = monotonic) -> None:
         self._measure = measure
+        self._clock = clock
+        self._is_plenty_until_s = float("-inf")
 
     def lacks(self, operations: Sequence[Operation], log_bytes: int, spare_bytes: int) -> bool:
         """Whether these do not fit beside what is kept free.
@@ -78,8 +82,12 @@ class Space:
         `spare_bytes` at home are left by what was deleted; what finds its place there may use half
         of what is kept.
         """
+        now_s = self._clock()
+        if now_s < self._is_plenty_until_s:
+            return False
         free, in_all = self._measure()
         if free >= _PLENTY_BYTES:
+            self._is_plenty_until_s = now_s + _PLENTY_S
             return False
         growth = sum(map(growth_bytes, operations))
         home = max(0, log_bytes + growth - spare_bytes)

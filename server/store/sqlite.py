@@ -35,7 +35,7 @@ from saltline.server.store.prekeys import Prekeys
 from saltline.server.store.queries import Queries
 from saltline.server.store.refusal import Refusal
 from saltline.server.store.rooms import Rooms
-from saltline.server.store.schema import CREATE, PAGE_BYTES, SCHEMA
+from saltline.server.store.schema import CREATE, LAST_NUMBER, PAGE_BYTES, SCHEMA
 from saltline.server.store.space import Measure, Space, growth_bytes, measure_at, plenty
 
 _log = logging.getLogger(__name__)
@@ -165,7 +165,7 @@ class SqliteStore:
         """All of it in one transaction, or an exception and nothing of it."""
         queries, handlers = self._queries, self._handlers
         outcomes: list[Outcome | StoreError] = []
-        queries.execute("BEGIN IMMEDIATE")
+        queries.command("BEGIN IMMEDIATE")
         try:
             for operation in operations:
                 try:
@@ -173,7 +173,7 @@ class SqliteStore:
                 except Refusal as refusal:
                     outcomes.append(StoreError(refusal.code, refusal.detail))
             self._flush()
-            queries.execute("COMMIT")
+            queries.command("COMMIT")
         except BaseException:
             self._forget()
             raise
@@ -340,7 +340,7 @@ class SqliteStore:
         row = self._queries.execute(
             "SELECT (SELECT count(*) FROM account WHERE NOT closed),"
             " (SELECT count(*) FROM account WHERE closed), (SELECT count(*) FROM log),"
-            " (SELECT count(*) FROM room), (SELECT coalesce(sum(last_number), 0) FROM room),"
+            f" (SELECT count(*) FROM room), (SELECT coalesce(sum({LAST_NUMBER}), 0) FROM room),"
             " (SELECT coalesce(sum(waiting), 0) FROM mailbox),"
             " (SELECT coalesce(sum(waiting_bytes), 0) FROM mailbox),"
             " (SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size())"

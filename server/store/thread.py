@@ -1,8 +1,9 @@
 """The storage thread: whatever arrived during one commit goes into the next."""
 
 import threading
-from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from queue import Empty, SimpleQueue
 from time import monotonic
 from typing import Final
 
@@ -37,11 +38,11 @@ class StorageThread:
         self._on_done = on_done
         self._interval_s = interval_s
         self._began_s = 0.0  # the last group
-        self._stopping = threading.Event()
-        # Appended to by many threads, emptied by one: a deque needs no lock for that.
-        self._queue: deque[tuple[int, Operation]] = deque()
-        self._wake = threading.Event()
-        self._is_asleep = False
+        # A queue in C: in a calm relay every operation wakes this thread, and conditions and events
+        # of `threading` do that in Python. None is for `stop`, to wake whoever waits.
+        self._queue: SimpleQueue[tuple[int, Operation] | None] = SimpleQueue()
+        self._stops: SimpleQueue[None] = SimpleQueue()
+        self._is_stopping = False
         self._thread = threading.Thread(target=self._work, name="saltline-storage")
 
     def start(self) -> None:
@@ -50,61 +51,65 @@ class StorageThread:
 
     def submit(self, operation: Operation, token: int) -> None:
         """Queue an operation; from any thread, in the order in which the core asked for it."""
-        self._queue.append((token, operation))
-        # The storage thread looks at the queue once more after it says that it sleeps.
-        if self._is_asleep:
-            self._is_asleep = False  # once is enough, however many operations follow
-            self._wake.set()
+        self._queue.put((token, operation))
 
     def stop(self, timeout_s: float) -> bool:
         """Do what is queued, close the store, end the thread; False if it took too long."""
-        self._stopping.set()
-        self._wake.set()
+        self._is_stopping = True
+        self._stops.put(None)
+        self._queue.put(None)
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
     def _work(self) -> None:
+        store = self._store
         try:
-            while group := self._next_group():
-                outcomes = self._store.run([operation for _, operation in group])
-                self._on_done(
-                    [(token, done) for (token, _), done in zip(group, outcomes, strict=True)]
-                )
-                failure = self._store.maintain()
+            while True:
+                tokens, operations = self._next_group()
+                if not tokens:
+                    return
+                outcomes = store.run(operations)
+                self._on_done(list(zip(tokens, outcomes, strict=True)))
+                failure = store.maintain()
                 if failure is not None:
                     self._on_done([(MAINTENANCE, failure)])
         finally:
-            self._store.close()
+            store.close()
 
     def _gather(self) -> None:
         """In a busy relay, let more come before the next commit: it costs the same for all."""
         interval_s = self._interval_s()
-        if interval_s and len(self._queue) < GATHERED_OPERATIONS:
+        if interval_s and self._queue.qsize() < GATHERED_OPERATIONS:
             wait_s = self._began_s + interval_s - monotonic()
             if wait_s > 0:
-                self._stopping.wait(wait_s)
+                with suppress(Empty):
+                    self._stops.get(timeout=wait_s)
+                    self._stops.put(None)  # from now on nothing is waited for
         self._began_s = monotonic()
 
-    def _next_group(self) -> list[tuple[int, Operation]]:
-        """Wait for work. Empty once everything is done after `stop`."""
-        while not self._queue:
-            if self._stopping.is_set():
-                return []
-            self._is_asleep = True
-            if not self._queue and not self._stopping.is_set():
-                self._wake.wait()
-            self._is_asleep = False
-            self._wake.clear()
+    def _next_group(self) -> tuple[list[int], list[Operation]]:
+        """Wait for work: tokens and operations. Empty once everything is done after `stop`."""
+        queue = self._queue
+        tokens: list[int] = []
+        operations: list[Operation] = []
+        if self._is_stopping and queue.empty():
+            return tokens, operations
+        item = queue.get()
+        while item is None:
+            if queue.empty():
+                return tokens, operations
+            item = queue.get()
         self._gather()
-        group: list[tuple[int, Operation]] = []
         more = GROUP_MAX_OPERATIONS
         envelope_bytes = 0
-        while self._queue and more > 0:
-            token, operation = self._queue.popleft()
-            group.append((token, operation))
-            more -= len(operation.entries) if type(operation) is StoreTexts else 1
-            if type(operation) is StoreEnvelope:
-                envelope_bytes += len(operation.envelope)
-                if envelope_bytes >= GROUP_MAX_ENVELOPE_BYTES:
-                    break
-        return group
+        while True:
+            if item is not None:
+                token, operation = item
+                tokens.append(token)
+                operations.append(operation)
+                more -= len(operation.entries) if type(operation) is StoreTexts else 1
+                if type(operation) is StoreEnvelope:
+                    envelope_bytes += len(operation.envelope)
+            if more <= 0 or envelope_bytes >= GROUP_MAX_ENVELOPE_BYTES or queue.empty():
+                return tokens, operations
+            item = queue.get()  # at once: nobody else takes from it

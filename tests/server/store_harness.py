@@ -4,8 +4,10 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
+from random import Random
 
 import apsw
+from msgspec.structs import replace
 
 from saltline.crypto.signatures import EMPTY_HISTORY, RoomStatement
 from saltline.server.store import operations as ask
@@ -84,6 +86,33 @@ def history(account: int, room: str = "#lobby") -> ask.ReadHistory:
 
 def mailbox(number: int, after: int = 0) -> ask.ReadMailbox:
     return ask.ReadMailbox(number, after, 1_000, 10**9)
+
+
+def changed(entry: ask.NewEntry, **changes: object) -> ask.NewEntry:
+    """One that says something else, in its statement too."""
+    new = replace(entry, **changes)
+    said = RoomStatement(
+        1, new.message_id, new.time_ms, new.seen, new.seen_hash, entry.statement[65:]
+    )
+    return replace(new, statement=said.encode())
+
+
+def variation(rng: Random, author: int, known: list[ask.NewEntry]) -> ask.NewEntry:
+    """A text as it should be, or one with something wrong, or one of before."""
+    new = entry(author, body=rng.randbytes(rng.randrange(300)))
+    own = [each for each in known if each.account == author] or [new]
+    known.append(new)
+    old = rng.choice(own)
+    return rng.choice(
+        [
+            new,
+            new,
+            old,
+            changed(new, seen=rng.randrange(4)),
+            changed(new, time_ms=old.time_ms),
+            changed(new, message_id=old.message_id),
+        ]
+    )
 
 
 class FaultyDisk(apsw.VFS):

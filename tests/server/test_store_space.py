@@ -144,3 +144,19 @@ def test_where_nothing_can_be_measured_writing_will_tell(tmp_path: Path) -> None
     free, in_all = measure_at(tmp_path)()
     assert 0 <= free <= in_all
     assert not Space(measure_at(tmp_path / "gone")).lacks([envelope("ada")], 0, 0)
+
+
+def test_a_disk_with_plenty_is_measured_now_and_then_and_a_small_one_each_time() -> None:
+    free, now_s, measured = 2 * 1024 * MIB, 0.0, 0
+
+    def measure() -> tuple[int, int]:
+        nonlocal measured
+        measured += 1
+        return free, 4 * 1024 * MIB
+
+    space = Space(measure, lambda: now_s)
+    assert [space.lacks([envelope("ada")], 0, 0) for _ in range(5)] == [False] * 5
+    assert measured == 1
+    free, now_s = MIB, 0.11
+    assert [space.lacks([envelope("ada")], 0, 0) for _ in range(5)] == [True] * 5
+    assert measured == 6

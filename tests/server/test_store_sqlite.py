@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from saltline.crypto.signatures import EMPTY_HISTORY, next_history_hash
 from saltline.protocol.errors import ErrorCode
-from saltline.server.store import mailboxes, rooms
+from saltline.server.store import mailboxes, tails
 from saltline.server.store import operations as ask
 from saltline.server.store.interface import (
     AccountClosed,
@@ -139,12 +139,18 @@ def test_an_unknown_operation_is_refused(store: SqliteStore) -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(seed=st.integers(0, 2**32), groups=st.integers(1, 8), cached_max=st.sampled_from([1, 10**6]))
+@given(
+    seed=st.integers(0, 2**32),
+    groups=st.integers(1, 8),
+    cached_max=st.sampled_from([1, 10**6]),
+    lag_max=st.sampled_from([1, 3, 128]),
+)
 def test_numbers_and_hashes_are_right_whatever_is_rolled_back_or_forgotten(
-    seed: int, groups: int, cached_max: int
+    seed: int, groups: int, cached_max: int, lag_max: int
 ) -> None:
     with (
-        patch.object(rooms, "_CACHED_MAX", cached_max),
+        patch.object(tails, "LAG_MAX", lag_max),
+        patch.object(tails, "_CACHED_MAX", cached_max),
         patch.object(mailboxes, "_CACHED_MAX", cached_max),
     ):
         check_numbers_and_hashes(seed, groups)
@@ -190,18 +196,16 @@ def check_numbers_and_hashes(seed: int, groups: int) -> None:
         assert isinstance(read, HistoryRead)
         numbers = [each.number for each in read.entries]
         assert numbers == list(range(1, read.last + 1))
-        posted = {each.number: each.statement for each in read.entries}
+        kept = {each.number: each.statement for each in read.entries}
         told = {number: said for (name, number), said in entries.items() if name == room}
-        assert told.items() <= posted.items()
+        assert told.items() <= kept.items()
         history_hash = EMPTY_HISTORY
         for each in read.entries:
             history_hash = next_history_hash(
                 history_hash, each.username, each.device, each.statement, each.signature
             )
-        database = store._database
-        assert database.execute("SELECT last_hash FROM room WHERE name = ?", (room,)).get == (
-            history_hash
-        )
+        goes_on = replace(entry(1, room), seen=read.last, seen_hash=history_hash)
+        assert one(store, texts(goes_on)) == posted(read.last + 1, {"#lobby": 2}.get(room, 1))
     for number in (1, 2):
         waits = one(store, mailbox(number))
         assert isinstance(waits, MailboxRead)

@@ -29,6 +29,7 @@ from tests.server.store_harness import (
     one,
     post,
     texts,
+    variation,
 )
 
 
@@ -144,24 +145,6 @@ def test_together_they_have_the_outcomes_that_they_have_alone(seed: int) -> None
 
 
 started: Sequence[ask.JoinRoom] = (join(1), join(2))
-
-
-def variation(rng: random.Random, author: int, known: list[ask.NewEntry]) -> ask.NewEntry:
-    """A text as it should be, or one with something wrong, or one of before."""
-    new = entry(author, body=rng.randbytes(rng.randrange(300)))
-    own = [each for each in known if each.account == author] or [new]
-    known.append(new)
-    old = rng.choice(own)
-    return rng.choice(
-        [
-            new,
-            new,
-            old,
-            replace(new, seen=rng.randrange(4)),
-            replace(new, time_ms=old.time_ms),
-            replace(new, message_id=old.message_id),
-        ]
-    )
 
 
 @pytest.mark.parametrize("count", [1, 16])

@@ -7,13 +7,12 @@ from typing import Self
 import pytest
 
 from saltline.protocol.errors import ErrorCode
-from saltline.server.store.interface import Done, Operation, Outcome, Store, StoreError
+from saltline.server.store.interface import Done, Operation, Outcome, StoreError
 from saltline.server.store.operations import DeleteEnvelopes
 from saltline.server.store.thread import (
     GROUP_MAX_ENVELOPE_BYTES,
     GROUP_MAX_OPERATIONS,
     MAINTENANCE,
-    OnDone,
     StorageThread,
 )
 from tests.server.store_harness import entry, envelope, texts
@@ -72,10 +71,10 @@ class Collected:
 class Workshop:
     """A storage thread over a gated store, which ends with the test whatever fails."""
 
-    def __init__(self, kind: type[StorageThread] = StorageThread) -> None:
+    def __init__(self) -> None:
         self.store = GatedStore()
         self.collected = Collected()
-        self.thread = kind(self.store, self.collected.add)
+        self.thread = StorageThread(self.store, self.collected.add)
 
     def __enter__(self) -> Self:
         return self
@@ -175,6 +174,19 @@ def test_an_idle_thread_stops() -> None:
         assert store.is_closed
 
 
+def test_what_comes_after_the_stop_but_before_the_end_is_done_too() -> None:
+    with Workshop() as shop:
+        store, collected, thread = shop.store, shop.collected, shop.thread
+        thread.start()
+        thread.submit(work(1), 1)
+        assert store.entered.acquire(timeout=TIMEOUT_S)
+        assert not thread.stop(0)
+        thread.submit(work(2), 2)
+        store.gate.release(2)
+        assert thread.stop(TIMEOUT_S)
+        assert collected.tokens == [1, 2]
+
+
 def test_a_thread_that_takes_too_long_says_so() -> None:
     with Workshop() as shop:
         store, thread = shop.store, shop.thread
@@ -196,34 +208,6 @@ def test_a_failure_in_the_maintenance_is_told_at_once() -> None:
         thread.submit(work(1), 1)
         collected.wait_for(2)
         assert collected.results == [(1, Done()), (MAINTENANCE, failure)]
-        assert thread.stop(TIMEOUT_S)
-
-
-class RacingThread(StorageThread):
-    """One to whom work comes at the last moment: after it looked, before it says that it sleeps."""
-
-    def __init__(self, store: Store, on_done: OnDone) -> None:
-        super().__init__(store, on_done)
-        self.late = [(1, work(1))]
-
-    @property
-    def _is_asleep(self) -> bool:
-        return bool(self.__dict__.get("asleep"))
-
-    @_is_asleep.setter
-    def _is_asleep(self, is_asleep: bool) -> None:
-        if is_asleep and self.late:
-            token, operation = self.late.pop()
-            self.submit(operation, token)
-        self.__dict__["asleep"] = is_asleep
-
-
-def test_what_comes_while_the_thread_falls_asleep_is_not_forgotten() -> None:
-    with Workshop(RacingThread) as shop:
-        store, collected, thread = shop.store, shop.collected, shop.thread
-        store.gate.release(10)
-        thread.start()
-        collected.wait_for(1)
         assert thread.stop(TIMEOUT_S)
 
 
