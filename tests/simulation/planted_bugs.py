@@ -16,7 +16,7 @@ KNOWN_SEEDS: Final = {
     "commits_every_second_group": 2,
     "acknowledges_before_the_commit": 2,
     "says_submitted_for_a_full_mailbox": 2,
-    "takes_a_full_disk_for_done": 2,
+    "takes_a_full_disk_for_done": 60,
     "delivers_out_of_order": 1,
     "pushes_one_more_than_the_window": 9,
     "stalls_when_the_window_was_full": 4,
