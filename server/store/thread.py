@@ -70,6 +70,7 @@ class StorageThread:
                     return
                 outcomes = store.run(operations)
                 self._on_done(list(zip(tokens, outcomes, strict=True)))
+                del tokens, operations, outcomes  # while they are warm, not in the next round
                 failure = store.maintain()
                 if failure is not None:
                     self._on_done([(MAINTENANCE, failure)])
