@@ -23,7 +23,7 @@ from saltline.server.settings import CertificateStatement
 from saltline.server.wakeup import Inbox
 from saltline.server.work import Adopt
 
-# Of each kind in one thread: connections that said nothing yet, or said something and wait for
+# In one thread, twice as many connections that said nothing yet, or said something and wait for
 # their turn, of a descriptor each, so that everybody may come back at once; and handshakes that
 # began, of some 50 KB each (190 with the longest ClientHello).
 WAITING_MAX: Final = 8192
@@ -218,6 +218,7 @@ class HandshakeThread:
         if siblings and len(siblings) >= self._per_address_max():
             quiet = (each for each in siblings if each.descriptor in self._silent)
             self._give_up(next(quiet, siblings[0]))
+        self._make_room_to_wait()
         handshake = _Handshake(sock, group, monotonic() + self._deadline_s)
         if siblings is None:
             self._by_group[group] = [handshake]
@@ -230,8 +231,6 @@ class HandshakeThread:
         if first is not None:  # not TLS, or gone
             self._give_up(handshake)
             return
-        if len(self._silent) >= self._waiting_max:
-            self._listen_to(next(iter(self._silent.values())))
         self._silent[handshake.descriptor] = handshake
         self._watch(handshake, selectors.EVENT_READ)
 
@@ -244,10 +243,17 @@ class HandshakeThread:
         self._watch(handshake, 0)
         self._queue(handshake)
 
+    def _make_room_to_wait(self) -> None:
+        """Both kinds share their room: a crowd is all silent first, and has all spoken later."""
+        if len(self._silent) + len(self._spoken) < 2 * self._waiting_max:
+            return
+        if self._silent:
+            self._listen_to(next(iter(self._silent.values())))
+        if len(self._silent) + len(self._spoken) >= 2 * self._waiting_max:
+            self._give_up(self._first_to_go(self._spoken))
+
     def _queue(self, handshake: _Handshake) -> None:
         """It has spoken: let it wait for its turn."""
-        if len(self._spoken) >= self._waiting_max:
-            self._give_up(self._first_to_go(self._spoken))
         self._spoken[handshake.descriptor] = handshake
 
     def _begin_some(self) -> None:

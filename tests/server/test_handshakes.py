@@ -285,3 +285,24 @@ def test_who_has_spoken_already_is_not_watched(scene: Scene) -> None:
     scene.turn()
     assert [each.group for each in scene.thread._spoken.values()] == ["spoken", "silent"]
     assert not _is_closed(spoken)
+
+
+def test_a_crowd_may_all_be_silent_and_then_all_wait_for_its_turn(scene: Scene) -> None:
+    scene.thread._waiting_max = 2
+    scene.is_swamped = True
+    crowd = []
+    for number in range(4):
+        crowd.append(scene.arrive(f"address {number}", says=b""))
+        scene.turn()
+    for peer in crowd:
+        peer.sendall(FIRST_BYTE)
+        scene.turn()
+    assert len(scene.thread._spoken) == 4 and not any(map(_is_closed, crowd))
+
+    crowd.append(scene.arrive("silent", says=b""))
+    scene.turn()
+    assert [_is_closed(peer) for peer in crowd] == [True, False, False, False, False]
+    crowd.append(scene.arrive("newest"))
+    scene.turn()
+    assert _is_closed(crowd[4]) and not _is_closed(crowd[5])
+    assert len(scene.thread) == 4
