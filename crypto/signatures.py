@@ -189,13 +189,17 @@ class RoomStatement(NamedTuple):
     @classmethod
     def decode(cls, data: bytes, max_body_bytes: int) -> Self:
         """Exact. Raises Malformed."""
-        if not 0 <= len(data) - STATEMENT_HEAD_BYTES <= max_body_bytes:
-            raise Malformed("room statement of a wrong size")
-        kind, message_id, time_ms, seen, seen_hash = _STATEMENT.unpack_from(data)
-        if time_ms >> 63 or seen >> 63:
-            raise Malformed("number is not below 2^63")
-        body = data[STATEMENT_HEAD_BYTES:]
-        return cls(kind, message_id, time_ms, seen, seen_hash, body)
+        return cls(*read_head(data, max_body_bytes), data[STATEMENT_HEAD_BYTES:])
+
+
+def read_head(data: bytes, max_body_bytes: int) -> tuple[int, bytes, int, int, bytes]:
+    """All of a `RoomStatement` but its body, for who only passes that on. Raises Malformed."""
+    if not 0 <= len(data) - STATEMENT_HEAD_BYTES <= max_body_bytes:
+        raise Malformed("room statement of a wrong size")
+    head: tuple[int, bytes, int, int, bytes] = _STATEMENT.unpack_from(data)
+    if head[2] >> 63 or head[3] >> 63:
+        raise Malformed("number is not below 2^63")
+    return head
 
 
 def shorten(statement: bytes) -> bytes:

@@ -5,7 +5,7 @@ The relay checks who, where and when; the signature is for the members, who do n
 
 from typing import Final
 
-from saltline.crypto.signatures import Malformed, RoomStatement
+from saltline.crypto.signatures import Malformed, read_head
 from saltline.protocol import to_client, to_relay
 from saltline.protocol.content import RoomKind
 from saltline.protocol.errors import ErrorCode, ProtocolError
@@ -26,6 +26,11 @@ from saltline.server.store.interface import StoreError
 from saltline.server.switchboard import Switchboard
 
 _AHEAD_MAX_MS: Final = 86_400_000
+
+_TEXT: Final = int(RoomKind.TEXT)
+
+# Kind, message id, time in Unix ms, what was seen, and the history hash there.
+Head = tuple[int, bytes, int, int, bytes]
 
 
 class Rooms:
@@ -48,8 +53,8 @@ class Rooms:
 
     def join(self, connection: Connection, request: to_relay.Join) -> None:
         """Become a member, in a room that is opened if need be."""
-        statement = self._checked(request.statement)
-        if statement.kind != RoomKind.JOIN:
+        head = self._checked(request.statement)
+        if head[0] != RoomKind.JOIN:
             raise _bad_statement("A join is a statement of its own kind.")
         try:
             check_room(request.room)
@@ -57,7 +62,7 @@ class Rooms:
             raise ProtocolError(ErrorCode.BAD_NAME, str(error)) from None
         settings = self._desk.settings
         work = ask.JoinRoom(
-            self._new_entry(connection.known, request, statement),
+            self._new_entry(connection.known, request, head),
             settings.room_recent_entries,
             settings.rooms_per_user,
             settings.rooms_max,
@@ -89,17 +94,17 @@ class Rooms:
     def post(self, connection: Connection, request: to_relay.Post) -> None:
         """A member's text, or its leaving."""
         device = connection.known
-        statement = self._checked(request.statement)
-        if statement.kind == RoomKind.TEXT:
+        head = self._checked(request.statement)
+        if head[0] == _TEXT:
             if self._texts and self._texts[0][0].room != request.room:
                 self.keep_texts()
             self._author = connection
-            self._texts.append((request, self._new_entry(device, request, statement)))
+            self._texts.append((request, self._new_entry(device, request, head)))
             return
-        if statement.kind != RoomKind.LEAVE:
+        if head[0] != RoomKind.LEAVE:
             raise _bad_statement("Members post texts, or that they leave.")
         self.keep_texts()
-        work = ask.LeaveRoom(self._new_entry(device, request, statement))
+        work = ask.LeaveRoom(self._new_entry(device, request, head))
         self._desk.persist(work, self._left, connection, request)
 
     def keep_texts(self) -> None:
@@ -122,16 +127,18 @@ class Rooms:
         work: ask.StoreTexts,
         stored: told.TextsStored,
     ) -> None:
-        room = work.entries[0].room
+        name = work.entries[0].room
+        room = self._presence.rooms.get(name)
         answers: list[bytes] = []
         for request, entry, outcome in zip(requests, work.entries, stored.outcomes, strict=True):
             if isinstance(outcome, StoreError):
                 error = ProtocolError(outcome.code, outcome.detail)
                 self._desk.failed(connection, request, error)
                 continue
-            answers.append(encode_framed(to_client.Posted(request.id, room, outcome.number)))
-            if outcome.is_new:
-                self._push(entry, outcome.number, outcome.members)
+            answers.append(encode_framed(to_client.Posted(request.id, name, outcome.number)))
+            if outcome.is_new and room is not None:
+                room.members = outcome.members
+                self._pushes.add(room, entry, outcome.number)
         if answers:
             self._desk.send_frame(connection, b"".join(answers))
 
@@ -161,30 +168,31 @@ class Rooms:
         """What the store has done in this turn is told: members get what it added to rooms."""
         self._pushes.leave()
 
-    def _checked(self, data: bytes) -> RoomStatement:
+    def _checked(self, statement: bytes) -> Head:
         """What the relay can check without the room and without the signature."""
         try:
-            statement = RoomStatement.decode(data, TEXT_MAX_BYTES)
+            head = read_head(statement, TEXT_MAX_BYTES)
         except Malformed:
             raise _bad_statement("The statement does not follow its layout.") from None
-        if statement.time_ms > self._desk.now_ms + _AHEAD_MAX_MS:
+        if head[2] > self._desk.now_ms + _AHEAD_MAX_MS:
             raise _bad_statement("The statement's time is more than a day ahead. Check the clock.")
-        return statement
+        return head
 
     def _new_entry(
-        self, device: Device, request: to_relay.Join | to_relay.Post, statement: RoomStatement
+        self, device: Device, request: to_relay.Join | to_relay.Post, head: Head
     ) -> ask.NewEntry:
         account = device.account
+        _, message_id, time_ms, seen, seen_hash = head
         return ask.NewEntry(
             request.room,
             account.id,
             device.mailbox,
             account.username,
             device.number,
-            statement.message_id,
-            statement.time_ms,
-            statement.seen,
-            statement.seen_hash,
+            message_id,
+            time_ms,
+            seen,
+            seen_hash,
             request.statement,
             request.signature,
             self._desk.now_ms,
