@@ -207,7 +207,7 @@ class HandshakeThread:
         for item in items:
             if item is None:
                 self._is_stopping = True
-            elif self._arriving > self._waiting_max:
+            elif self._arriving > 2 * self._waiting_max:
                 item[0].close()  # newer ones would push it out before its turn
             else:
                 self._wait_for_first_byte(*item)

@@ -170,7 +170,7 @@ def test_a_finished_handshake_costs_an_address_little(scene: Scene) -> None:
 
 
 def test_of_an_inbox_that_is_too_long_the_newest_are_heard(scene: Scene) -> None:
-    scene.thread._waiting_max = 2
+    scene.thread._waiting_max = 1
     peers = [scene.arrive(f"address {number}") for number in range(4)]
     scene.turn()
     assert [_is_closed(peer) for peer in peers] == [True, True, False, False]

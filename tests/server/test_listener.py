@@ -144,9 +144,9 @@ def test_a_silent_one_gives_way_wherever_it_comes_from(
     monkeypatch.setattr("saltline.server.relay.WAITING_MAX", 2)
     config = config_in(tmp_path, handshake_threads=1)
     with ScriptedRelay(config) as relay, ExitStack() as stack:
-        silent = [stack.enter_context(tcp(relay)) for _ in range(3)]
+        silent = [stack.enter_context(tcp(relay)) for _ in range(5)]
         assert ends(silent[0])
-        wait_until(lambda: handshakes_under_way(relay) == 2)
+        wait_until(lambda: handshakes_under_way(relay) == 4)
 
 
 def test_connections_that_come_and_go_leave_nothing(relay: ScriptedRelay) -> None:
