@@ -27,7 +27,7 @@ from saltline.server.driver import CoreDriver, log
 from saltline.server.effects import Broadcast, Close, Pause, Promote, Resume, Send
 from saltline.server.events import Event
 from saltline.server.pace import Pace
-from saltline.server.store.interface import Outcome, StoreError
+from saltline.server.store.interface import Outcome, StoreError, TextsStored
 from saltline.server.wakeup import Inbox
 from saltline.server.work import Adopt, Finish, Stored, Work
 from saltline.server.writer import Writer
@@ -35,8 +35,8 @@ from saltline.server.writer import Writer
 # How many requests of one connection the core gets at once. Between two helpings the worker looks
 # whether the answers pile up: a request of 20 bytes may have an answer of 200 KB.
 HELPING: Final = 64
-# How much of what the store has done the core gets at once. Afterwards members of a busy room are
-# written to, and the core hears who is too slow, before it pushes more to them.
+# How much of what the store has done the core gets at once, texts counted one by one. Afterwards
+# members of a busy room are written to, and the core hears who is too slow, before it pushes more.
 RESULTS_PER_TURN: Final = 256
 
 
@@ -191,9 +191,7 @@ class Worker:
     def _tell_core(self, now_s: float) -> None:
         """Everything that happened since the last time, under one lock take."""
         if self._results:
-            count = min(len(self._results), RESULTS_PER_TURN)
-            done = [self._results.popleft() for _ in range(count)]
-            self._events.append(events.stored(done))
+            self._events.append(events.stored(self._next_results()))
         fed, self._fed = self._fed, {}
         ended: list[Connection] = []
         for connection in fed.values():
@@ -218,6 +216,16 @@ class Worker:
             self._carry_out(self.inbox.take())
             for connection in ended:
                 self._let_go(connection, now_s)
+
+    def _next_results(self) -> list[tuple[int, Outcome | StoreError]]:
+        results, done = self._results, []
+        left = RESULTS_PER_TURN
+        while results and left > 0:
+            result = results.popleft()
+            done.append(result)
+            outcome = result[1]
+            left -= len(outcome.outcomes) if isinstance(outcome, TextsStored) else 1
+        return done
 
     # --- what the core asks for, and what other threads post -------------------------------------
 

@@ -15,7 +15,8 @@ from saltline.protocol.messages import encode_message
 from saltline.protocol.to_relay import History
 from saltline.server.config import Deadlines
 from saltline.server.connection import UNREAD_MAX_BYTES
-from saltline.server.workers import HELPING, RESULTS_PER_TURN
+from saltline.server.store.interface import EntryStored, TextsStored
+from saltline.server.workers import HELPING, RESULTS_PER_TURN, Worker
 from tests.server.edge import RawClient, ScriptedRelay, config_in
 from tests.waiting import wait_until
 
@@ -272,8 +273,18 @@ def test_what_was_stored_comes_to_the_core_in_helpings(relay: ScriptedRelay) -> 
     assert max(len(e[1]) for e in relay.core.happened if e[0] == "stored") == RESULTS_PER_TURN
 
 
+def test_texts_that_were_stored_together_count_one_by_one(relay: ScriptedRelay) -> None:
+    worker = Worker(
+        0, 1, relay._driver, lambda *_: None, deadlines=Deadlines(), flush_interval_s=0.0
+    )
+    texts = TextsStored((EntryStored(1, True, 1),) * HELPING)
+    worker._results += [(token, texts) for token in range(100)]
+    assert len(worker._next_results()) * HELPING == RESULTS_PER_TURN
+    worker.close()
+
+
 def test_a_burst_for_one_who_reads_is_no_congestion(relay: ScriptedRelay) -> None:
-    relay._workers[0]._queue_max_bytes = 20_000
+    relay._workers[0]._writer._queue_max_bytes = 20_000
     with relay.connect() as ada:
         ada.send(b"flood 4 16000")
         assert [len(ada.receive()) for _ in range(5)] == [16000] * 4 + [3]
