@@ -260,7 +260,7 @@ def receive_forever(session: Session, *, endless: bool) -> None:
             if reason and not away:
                 say(f"{reason} It is tried again until it answers.")
             away = bool(reason)
-        wait_s = _TAKE_S
+            wait_s = _TAKE_S
 
 
 def _print_some(session: Session, limit: int, timeout_s: float) -> list[Reply]:
