@@ -26,7 +26,7 @@ Meet = Callable[[str], Person]
 
 
 @pytest.fixture
-def relay(tmp_path: Path) -> MemoryRelay:
+def relay(tmp_path: Path, unsynced: None) -> MemoryRelay:
     return MemoryRelay(tmp_path, Settings(registrations_per_minute_and_address=1000))
 
 
@@ -51,12 +51,8 @@ def bob(meet: Meet) -> Person:
 
 
 @pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fewer prekeys, and a disk that need not hold against power loss: nothing else changes."""
-    monkeypatch.setattr(limits, "ONE_TIME_PREKEYS", 6)
-    monkeypatch.setattr(limits, "ONE_TIME_PREKEYS_REFILL_BELOW", 2)
-    monkeypatch.setattr(limits, "ONE_TIME_KEM_PREKEYS", 4)
-    monkeypatch.setattr(limits, "ONE_TIME_KEM_PREKEYS_REFILL_BELOW", 2)
+def unsynced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that need not hold against power loss, which no test in memory brings about."""
     connect = database._connect
 
     def connect_quickly(path: Path, key: bytes, flags: int, vfs: str | None) -> apsw.Connection:
@@ -71,6 +67,15 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     prepare = SqliteStore._prepare
     monkeypatch.setattr(database, "_connect", connect_quickly)
     monkeypatch.setattr(SqliteStore, "_prepare", prepare_quickly)
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch, unsynced: None) -> None:
+    """Fewer prekeys, and the disk as above: nothing else changes."""
+    monkeypatch.setattr(limits, "ONE_TIME_PREKEYS", 6)
+    monkeypatch.setattr(limits, "ONE_TIME_PREKEYS_REFILL_BELOW", 2)
+    monkeypatch.setattr(limits, "ONE_TIME_KEM_PREKEYS", 4)
+    monkeypatch.setattr(limits, "ONE_TIME_KEM_PREKEYS_REFILL_BELOW", 2)
 
 
 # --- the link alone ------------------------------------------------------------------------------
