@@ -164,6 +164,8 @@ class Entries(Wire, frozen=True, tag="entries"):
 
     def each(self) -> Iterator[RoomEntry]:
         """The entries with their numbers and names. Raises ProtocolError (BAD_MESSAGE)."""
+        if self.first + len(self.entries) > 2**63:
+            raise ProtocolError(ErrorCode.BAD_MESSAGE, "Entries came with a number above all.")
         for number, pushed in enumerate(self.entries, self.first):
             if pushed.author >= len(self.authors):
                 raise ProtocolError(

@@ -296,6 +296,25 @@ def test_a_push_of_an_author_who_is_not_named(alice: Person, bob: Person) -> Non
     assert alice.texts("#lobby") == ["still here"]
 
 
+def test_a_push_beyond_the_last_number_that_there_can_be(alice: Person, bob: Person) -> None:
+    """A room held up to there, whose next number no vault can hold."""
+    settle(alice, bob)
+    end = {"number": MANY, "after": MANY, "after_hash": b"\x01" * 32}
+    under(alice, replacing(to_client.Joined, **end))
+    alice.post("#new", "hello")
+    settle(alice)
+    state = alice.core._ctx.rooms.state("#new")
+    assert state is not None and state.last == MANY
+    author, pushed = to_client.Author("#", 1), to_client.Pushed(0, bytes(33), bytes(64))
+    inject(alice, to_client.Entries("#new", MANY, (author,), (pushed, pushed)))
+    assert alice.last_disconnect is not None
+    assert "a number above all" in alice.last_disconnect.detail
+    under(alice, None)
+    bob.post("#lobby", "still here")
+    settle(alice, bob)
+    assert alice.texts("#lobby") == ["still here"]
+
+
 def test_a_forgery_among_pushed_entries_costs_none_of_the_others(
     alice: Person, bob: Person, relay: MemoryRelay
 ) -> None:
