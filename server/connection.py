@@ -126,7 +126,8 @@ class Connection:
         if self.is_lingering:
             return READ
         mask = READ if self.write_wants_read or self.may_read else 0
-        return mask | WRITE if self.write_wants_write or self.read_wants_write else mask
+        reading_waits = self.read_wants_write and self.may_read  # else nobody would go on with it
+        return mask | WRITE if self.write_wants_write or reading_waits else mask
 
     def take_waiting(self, most: int) -> list[bytes]:
         """The oldest bodies for the core, up to one with a long answer."""

@@ -149,6 +149,10 @@ def test_reading_that_wants_to_write_waits_for_that() -> None:
     connection = connection_on(Tls(ssl.SSLWantWriteError(), b"data"))
     assert connection.read() is None
     assert connection.wanted_mask == READ | WRITE
+    connection.is_paused = True
+    assert connection.wanted_mask == 0, "it could be written to for ever, and nobody reads"
+    connection.is_paused = False
+    assert connection.wanted_mask == READ | WRITE
     assert connection.read() == b"data"
     assert connection.wanted_mask == READ
 
