@@ -85,7 +85,14 @@ class Fanout:
         gathering.frames.append(frame)
         gathering.size_bytes += len(frame)
         if gathering.size_bytes >= WRITE_BYTES:
+            self._end_up_to(gathering)
+
+    def _end_up_to(self, last: _Gathering) -> None:
+        """What is older goes first: a room has another audience as soon as somebody comes."""
+        for gathering in self._gatherings.values():
             gathering.end(self._put, self._put_all, is_all=False)
+            if gathering is last:
+                return
 
     def send(self, reader: int, frame: bytes) -> None:
         """Queue a frame for one connection, after everything that was broadcast to it before."""

@@ -77,6 +77,19 @@ def test_a_room_that_shrinks_or_grows_keeps_its_order() -> None:
     assert queues.of(999) == b"2"
 
 
+def test_what_was_for_fewer_is_not_overtaken_by_a_full_buffer() -> None:
+    """Who is in a room sees its entries in order while others come into it."""
+    queues = Queues()
+    fanout = Fanout(queues.put, queues.put_all)
+    full = bytes(WRITE_BYTES)
+    fanout.broadcast(MANY, b"1")
+    fanout.broadcast([*MANY, 999], full)
+    fanout.broadcast([*MANY, 999, 1000], b"3")
+    fanout.end()
+    assert queues.of(MANY[0]) == b"1" + full + b"3"
+    assert queues.of(999) == full + b"3"
+
+
 def test_a_buffer_is_no_longer_than_a_write() -> None:
     queues = Queues()
     fanout = Fanout(queues.put, queues.put_all)
