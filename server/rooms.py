@@ -150,6 +150,7 @@ class Rooms:
         stored: told.EntryStored,
     ) -> None:
         entry = work.entry
+        self._pushes.leave()  # what came before is for the leaver, too, who takes no more after it
         self._desk.send(connection, to_client.Posted(request.id, entry.room, stored.number))
         if stored.is_new:
             self._push(entry, stored.number, stored.members)

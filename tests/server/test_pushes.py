@@ -120,6 +120,21 @@ def test_a_newcomer_gets_nothing_of_what_was_before() -> None:
     assert [entry.number for entry in ada.connection.take_all(RoomEntry)] == [3, 4, 5]
 
 
+def test_who_leaves_gets_first_what_came_before() -> None:
+    relay = MemoryRelay()
+    ada, bob = members(relay, "ada", "bob")
+    relay.hold()
+    ada.connection.send(text(ada, b"before"))
+    bob.connection.send(leave(bob))
+    ada.connection.send(text(ada, b"after"))
+    relay.release()
+    came = [
+        (type(each), each.number) for each in bob.take() if isinstance(each, RoomEntry | Posted)
+    ]
+    assert came == [(RoomEntry, 3), (Posted, 4), (RoomEntry, 4)]
+    assert [entry.number for entry in ada.connection.take_all(RoomEntry)] == [3, 4, 5]
+
+
 def test_a_refused_text_does_not_stop_the_next() -> None:
     relay = MemoryRelay(settings=Settings(room_max_bytes=3000))
     ada, bob = members(relay, "ada", "bob")
