@@ -53,6 +53,8 @@ class Room:
         """The room's newest entry. Now and then the older half is forgotten."""
         if len(self.recent) >= 2 * RECENT:
             self.forget_old()
+        # An id that came back after it was forgotten is among the newest, not where it first was.
+        self.recent.pop((account, message_id), None)
         self.recent[account, message_id] = number
         self.hashes[number] = history_hash
 

@@ -23,6 +23,7 @@ from saltline.server.store.sqlite import SqliteStore
 from tests.server.store_harness import (
     RELAY_ID,
     account,
+    changed,
     entry,
     history,
     join,
@@ -117,6 +118,24 @@ def test_what_came_long_ago_is_known_by_its_time(store: SqliteStore) -> None:
     for _ in range(3):
         store.run([texts(*(entry(2) for _ in range(RECENT)))])
     assert outcomes(store, texts(old, entry(1))) == [-3, 3 + 3 * RECENT + 1]
+
+
+def test_an_id_that_came_back_is_known_as_long_as_any_other(store: SqliteStore) -> None:
+    store.run([join(1), join(2)])
+    said = entry(1)
+
+    def others(count: int) -> ask.StoreTexts:
+        return texts(*(entry(2) for _ in range(count)))
+
+    store.run([others(250), texts(said), others(247)])
+    store.run([others(12)])  # its row says 500
+    # 259 entries later the relay has forgotten it: signed again, it is stored again.
+    again = changed(entry(1), message_id=said.message_id)
+    assert outcomes(store, texts(again)) == [513]
+    # Read from the disk, the end of the room has this id twice.
+    assert isinstance(one(store, texts(replace(entry(1), now_ms=2**64))), StoreError)
+    store.run([texts(entry(1)), others(243), others(1)])
+    assert outcomes(store, texts(again)) == [-513], "244 entries later"
 
 
 def test_many_texts_need_space_like_many() -> None:
