@@ -220,10 +220,8 @@ class HandshakeThread:
             self._give_up(next(quiet, siblings[0]))
         self._make_room_to_wait()
         handshake = _Handshake(sock, group, monotonic() + self._deadline_s)
-        if siblings is None:
-            self._by_group[group] = [handshake]
-        else:
-            siblings.append(handshake)
+        # Asked anew: who gave way may have been the last of this address, and its list is gone.
+        self._by_group.setdefault(group, []).append(handshake)
         first = _first_byte(handshake)
         if first == _TLS_HANDSHAKE:  # most have spoken when we come to look: no need to watch
             self._queue(handshake)

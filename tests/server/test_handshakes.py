@@ -287,6 +287,25 @@ def test_who_has_spoken_already_is_not_watched(scene: Scene) -> None:
     assert not _is_closed(spoken)
 
 
+def test_who_gives_way_may_be_the_last_of_an_address_that_comes_again(scene: Scene) -> None:
+    scene.thread._waiting_max = 1
+    first = scene.arrive("again", says=b"")
+    scene.arrive("other", says=b"")
+    scene.turn()
+    second = scene.arrive("again", says=b"")
+    scene.turn()
+    assert first.recv(1) == b"", "it gave way"
+    third = scene.arrive("again", says=b"")
+    scene.turn()
+    scene.arrive("other", says=b"")
+    scene.turn()
+    assert second.recv(1) == b""
+    third.sendall(FIRST_BYTE)
+    scene.turn()
+    scene.turn()
+    assert scene.begun == ["again"]
+
+
 def test_a_crowd_may_all_be_silent_and_then_all_wait_for_its_turn(scene: Scene) -> None:
     scene.thread._waiting_max = 2
     scene.is_swamped = True
