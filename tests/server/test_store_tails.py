@@ -69,6 +69,13 @@ class Pair:
         assert told == expected
         return told
 
+    def run_with_failure(self, group: Sequence[Operation], at: int) -> None:
+        """Among them is one that cannot be done: what is before and after it is as without it."""
+        failing = ask.AddCode(b"never", "", 1, 2**64)
+        told = self.restless.run([*group[:at], failing, *group[at:]])
+        assert isinstance(told.pop(at), StoreError)
+        assert told == self.steady.run(group)
+
     def run_with_cut(self, group: Sequence[Operation]) -> None:
         """The power goes in the middle; then everybody posts again what was not answered."""
         expected = [numbers(outcome) for outcome in self.steady.run(group)]
@@ -119,7 +126,7 @@ def test_a_store_whose_power_goes_says_what_one_says_that_runs_on(seed: int, lag
             author = rng.choice([1, 1, 2, 3])
             said = tuple(variation(rng, author, known) for _ in range(rng.randrange(1, 5)))
             group = [ask.StoreTexts(said, rng.choice([4_000, 10**9]))]
-            match rng.randrange(4):
+            match rng.randrange(5):
                 case 0:
                     pair.run_with_cut([texts(entry(author), *[entry(author) for _ in said])])
                 case 1:
@@ -128,6 +135,10 @@ def test_a_store_whose_power_goes_says_what_one_says_that_runs_on(seed: int, lag
                     pair.run([*group, *turn, post(author)])
                 case 2:
                     pair.run([*group, post(1, "#garden")])
+                case 3:
+                    pair.run_with_failure(
+                        [*group, post(1, "#garden"), post(author)], rng.choice([1, 2])
+                    )
                 case _:
                     pair.run(group)
             if rng.random() < 0.6:
