@@ -2,13 +2,10 @@
 
 import re
 from collections.abc import Iterator
-from unittest.mock import Mock
 
 import pytest
 
-from saltline.client import headless
 from saltline.client.output import Output
-from saltline.client.requests import Reply
 from tests.client.programs import House, Process, Ran, Shell
 
 
@@ -322,31 +319,6 @@ def test_recv_says_that_the_relay_is_away(house: House, saltline: Shell) -> None
     assert count.code == 7
     assert "0 of 1 messages came within 0.5 s." in count.err
     assert "cannot be reached: nobody listens there." in count.err
-
-
-def test_the_first_silence_is_looked_into_soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also after lines that waited to be printed: a relay that is away would look like silence."""
-    waits: list[float] = []
-    looks: list[int] = []
-    came = [[Reply({})], [], []]
-
-    def take(session: headless.Session, limit: int, timeout_s: float) -> list[Reply]:
-        if not came:
-            raise KeyboardInterrupt
-        waits.append(timeout_s)
-        return came.pop(0)
-
-    def look(session: headless.Session) -> str:
-        looks.append(len(waits))
-        return ""
-
-    monkeypatch.setattr(headless, "_print_some", take)
-    monkeypatch.setattr(headless, "_why_away", look)
-    with pytest.raises(KeyboardInterrupt):
-        headless.receive_forever(Mock(left_s=60.0), endless=True)
-
-    assert waits == [1.0, 1.0, 10.0]
-    assert looks == [2, 3]
 
 
 def test_recv_follow_goes_on_when_the_relay_is_back(house: House, saltline: Shell) -> None:

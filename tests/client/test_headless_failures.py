@@ -3,10 +3,12 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
 from saltline.client import headless
+from saltline.client.requests import Reply
 from tests.client.programs import House, Shell
 
 
@@ -113,3 +115,28 @@ def test_the_environment_names_the_profile(
     monkeypatch.setenv("SALTLINE_PROFILE", str(house.user("ann21")))
 
     assert saltline(None, "whoami", "--json").records[0]["user"] == "ann21"
+
+
+def test_the_first_silence_is_looked_into_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also after lines that waited to be printed: a relay that is away would look like silence."""
+    waits: list[float] = []
+    looks: list[int] = []
+    came = [[Reply({})], [], []]
+
+    def take(session: headless.Session, limit: int, timeout_s: float) -> list[Reply]:
+        if not came:
+            raise KeyboardInterrupt
+        waits.append(timeout_s)
+        return came.pop(0)
+
+    def look(session: headless.Session) -> str:
+        looks.append(len(waits))
+        return ""
+
+    monkeypatch.setattr(headless, "_print_some", take)
+    monkeypatch.setattr(headless, "_why_away", look)
+    with pytest.raises(KeyboardInterrupt):
+        headless.receive_forever(Mock(left_s=60.0), endless=True)
+
+    assert waits == [1.0, 1.0, 10.0]
+    assert looks == [2, 3]
