@@ -27,6 +27,8 @@ from saltline.server.switchboard import Switchboard
 
 _AHEAD_MAX_MS: Final = 86_400_000
 
+# Texts so long in all are enough for one operation: it is done, and told, as a whole.
+_TOGETHER_BYTES: Final = 64 * 1024
 _TEXT: Final = int(RoomKind.TEXT)
 
 # Kind, message id, time in Unix ms, what was seen, and the history hash there.
@@ -43,6 +45,7 @@ class Rooms:
         # Texts of one connection in one room, in order: one operation for all of them.
         self._author: Connection | None = None
         self._texts: list[tuple[to_relay.Post, ask.NewEntry]] = []
+        self._texts_bytes = 0
 
     @property
     def pushed(self) -> int:
@@ -96,9 +99,12 @@ class Rooms:
         device = connection.known
         head = self._checked(request.statement)
         if head[0] == _TEXT:
-            if self._texts and self._texts[0][0].room != request.room:
+            if self._texts and (
+                self._texts[0][0].room != request.room or self._texts_bytes >= _TOGETHER_BYTES
+            ):
                 self.keep_texts()
             self._author = connection
+            self._texts_bytes += len(request.statement)
             self._texts.append((request, self._new_entry(device, request, head)))
             return
         if head[0] != RoomKind.LEAVE:
@@ -112,13 +118,13 @@ class Rooms:
         connection, texts = self._author, self._texts
         if connection is None:
             return
-        self._author, self._texts = None, []
+        size_bytes = self._texts_bytes
+        self._author, self._texts, self._texts_bytes = None, [], 0
         work = ask.StoreTexts(
             tuple([entry for _, entry in texts]), self._desk.settings.room_max_bytes
         )
         requests = [request for request, _ in texts]
-        size = sum([len(request.statement) for request in requests])
-        self._desk.persist_many(work, self._posted, connection, requests, size)
+        self._desk.persist_many(work, self._posted, connection, requests, size_bytes)
 
     def _posted(
         self,

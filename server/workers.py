@@ -72,7 +72,8 @@ class Worker:
             self._table, self.pace, queue_max_bytes, self._happened, self._read_on
         )
         self._events: list[Event] = []  # for the core, in this turn
-        self._results: deque[tuple[int, Outcome | StoreError]] = deque()  # likewise, from the store
+        # Likewise, from the store: a queue for each commit, which is bounded in bytes.
+        self._results: deque[deque[tuple[int, Outcome | StoreError]]] = deque()
         self._again: dict[int, Connection] = {}  # to be read without waiting for the selector
         self._fed: dict[int, Connection] = {}  # with something for the core
         self._check_at_s = 0.0
@@ -218,13 +219,16 @@ class Worker:
                 self._let_go(connection, now_s)
 
     def _next_results(self) -> list[tuple[int, Outcome | StoreError]]:
-        results, done = self._results, []
+        results = self._results[0]
+        done: list[tuple[int, Outcome | StoreError]] = []
         left = RESULTS_PER_TURN
         while results and left > 0:
             result = results.popleft()
             done.append(result)
             outcome = result[1]
             left -= len(outcome.outcomes) if isinstance(outcome, TextsStored) else 1
+        if not results:
+            self._results.popleft()
         return done
 
     # --- what the core asks for, and what other threads post -------------------------------------
@@ -244,7 +248,7 @@ class Worker:
     def _carry_out_rare(self, item: Work) -> None:
         match item:
             case Stored():
-                self._results += item.results
+                self._results.append(deque(item.results))
             case Adopt():
                 self._adopt(item)
             case Finish():

@@ -80,6 +80,17 @@ def test_texts_that_arrive_together_are_one_operation_and_an_answer_each() -> No
     assert len(bob.take()) == 5
 
 
+def test_long_texts_are_not_one_operation() -> None:
+    relay = MemoryRelay()
+    (ada,) = members(relay, "ada")
+    relay.effects.clear()
+    sizes = (60_000, 10_000, 10_000, 60_000, 1, 1)
+    ada.connection.send(*(text(ada, b"x" * size) for size in sizes))
+    works = [work for work in asked(relay) if isinstance(work, StoreTexts)]
+    assert [len(work.entries) for work in works] == [2, 2, 2]
+    assert [type(each) for each in ada.take()].count(Posted) == len(sizes)
+
+
 def test_what_is_between_texts_keeps_its_place() -> None:
     relay = MemoryRelay()
     ada, bob = members(relay, "ada", "bob")

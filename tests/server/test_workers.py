@@ -2,6 +2,7 @@
 
 import struct
 import time
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -278,8 +279,11 @@ def test_texts_that_were_stored_together_count_one_by_one(relay: ScriptedRelay) 
         0, 1, relay._driver, lambda *_: None, deadlines=Deadlines(), flush_interval_s=0.0
     )
     texts = TextsStored((EntryStored(1, True, 1),) * HELPING)
-    worker._results += [(token, texts) for token in range(100)]
-    assert len(worker._next_results()) * HELPING == RESULTS_PER_TURN
+    worker._results.append(deque((token, texts) for token in range(5)))
+    worker._results.append(deque([(5, texts)]))
+    helpings = [len(worker._next_results()) for _ in range(3)]
+    assert helpings == [RESULTS_PER_TURN // HELPING, 1, 1], "and never of two commits at once"
+    assert not worker._results
     worker.close()
 
 
