@@ -68,6 +68,7 @@ class Connection:
         "read_in_turn",
         "read_wants_write",
         "sock",
+        "talks",
         "waiting",
         "write_wants_read",
         "write_wants_write",
@@ -81,6 +82,7 @@ class Connection:
         # Lists, since an empty deque takes 600 bytes of the 16,000 of a connection.
         self.waiting: list[bytes] = []  # bodies read, and not yet given to the core
         self.read_in_turn = 0  # the worker's last turn in which something was read
+        self.talks = False  # there was more than one record then
         self.frame_by_s = 0.0  # when the unfinished frame must be whole; 0: none is begun
         self.fault: ProtocolError | None = None  # nothing can be read after this
         self.has_ended = False  # the peer sends nothing more

@@ -35,9 +35,13 @@ from saltline.server.writer import Writer
 # How many requests of one connection the core gets at once. Between two helpings the worker looks
 # whether the answers pile up: a request of 20 bytes may have an answer of 200 KB.
 HELPING: Final = 64
-# How much of what the store has done the core gets at once, texts counted one by one. Afterwards
-# members of a busy room are written to, and the core hears who is too slow, before it pushes more.
+# How much of what the store has done the core gets at once, texts counted one by one, long ones
+# as several. Afterwards members of a busy room are written to, and the core hears who is too slow,
+# before it pushes more.
 RESULTS_PER_TURN: Final = 256
+_TEXT_BYTES: Final = 4096
+# From so many connections with something to read no second look is spared: turns are longer then.
+_CROWD: Final = 8
 
 
 class Worker:
@@ -72,12 +76,12 @@ class Worker:
             self._table, self.pace, queue_max_bytes, self._happened, self._read_on
         )
         self._events: list[Event] = []  # for the core, in this turn
-        # Likewise, from the store: a queue for each commit, which is bounded in bytes.
-        self._results: deque[deque[tuple[int, Outcome | StoreError]]] = deque()
+        self._results: deque[tuple[int, Outcome | StoreError]] = deque()  # likewise, from the store
         self._again: dict[int, Connection] = {}  # to be read without waiting for the selector
         self._fed: dict[int, Connection] = {}  # with something for the core
         self._check_at_s = 0.0
         self._turns = 0
+        self._is_crowded = False
         self._is_finishing = False
         self._thread = threading.Thread(target=self._run, name=f"worker {index}", daemon=True)
 
@@ -121,6 +125,7 @@ class Worker:
         ready = self._table.ready(self._sleep_s(monotonic()) if may_sleep else 0.0)
         inbox.awake()
         self._turns += 1
+        self._is_crowded = len(ready) >= _CROWD
         now_s = monotonic()
         for connection, mask in ready:
             if connection is None:
@@ -167,17 +172,21 @@ class Worker:
             self._table.watch(connection)
             return
         waiting, decoder = connection.waiting, connection.decoder
-        # Who said nothing in the turn before has mostly one record; a second look costs as much.
-        is_talking = connection.read_in_turn == self._turns - 1
+        # A quiet connection has mostly one record, and a look for a second costs as much as that.
+        may_talk = (
+            connection.talks or self._is_crowded or connection.read_in_turn == self._turns - 1
+        )
         connection.read_in_turn = self._turns
+        connection.talks = False
         try:
-            for _ in range(READS_PER_TURN if is_talking else 1):
+            for count in range(READS_PER_TURN if may_talk else 1):
                 data = connection.read()
                 if data is None:
                     break
                 waiting += decoder.feed(data)
+                connection.talks = count > 0
             else:
-                if is_talking:
+                if may_talk:
                     self._again[connection.number] = connection
         except PeerGone:
             connection.has_ended = True
@@ -219,16 +228,16 @@ class Worker:
                 self._let_go(connection, now_s)
 
     def _next_results(self) -> list[tuple[int, Outcome | StoreError]]:
-        results = self._results[0]
-        done: list[tuple[int, Outcome | StoreError]] = []
+        results, done = self._results, []
         left = RESULTS_PER_TURN
         while results and left > 0:
             result = results.popleft()
             done.append(result)
             outcome = result[1]
-            left -= len(outcome.outcomes) if isinstance(outcome, TextsStored) else 1
-        if not results:
-            self._results.popleft()
+            if isinstance(outcome, TextsStored):
+                left -= max(len(outcome.outcomes), outcome.size_bytes // _TEXT_BYTES)
+            else:
+                left -= 1
         return done
 
     # --- what the core asks for, and what other threads post -------------------------------------
@@ -248,7 +257,7 @@ class Worker:
     def _carry_out_rare(self, item: Work) -> None:
         match item:
             case Stored():
-                self._results.append(deque(item.results))
+                self._results += item.results
             case Adopt():
                 self._adopt(item)
             case Finish():

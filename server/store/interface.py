@@ -161,9 +161,13 @@ class EntryStored(Result, frozen=True, gc=False):
 
 
 class TextsStored(Result, frozen=True, gc=False):
-    """One outcome for each text. A refusal of one says nothing of the next."""
+    """One outcome for each text. A refusal of one says nothing of the next.
+
+    `size_bytes` is that of the new statements.
+    """
 
     outcomes: tuple[EntryStored | StoreError, ...]
+    size_bytes: int
 
 
 class RoomJoined(Result, frozen=True, gc=False):

@@ -55,6 +55,7 @@ class Rooms:
         first_slot = room.id << NUMBER_BITS
         room_left = work.room_max_bytes - ENTRY_OVERHEAD_BYTES
         outcomes: list[EntryStored | StoreError] = []
+        size_bytes = 0
         for entry in entries:
             statement, time_ms, key = entry.statement, entry.time_ms, (account, entry.message_id)
             if key in recent:
@@ -80,6 +81,7 @@ class Rooms:
             room.last_number = author.number = recent[key] = number
             room.last_hash = hashes[number] = history_hash
             room.size_bytes = size + ENTRY_OVERHEAD_BYTES
+            size_bytes += len(statement)
             author.time_ms, author.mailbox = time_ms, mailbox
             # The list is another one after a flush, of which there may be one in this loop.
             tails.added.append(
@@ -96,7 +98,7 @@ class Rooms:
             room.unwritten[account] = author
             outcomes.append(EntryStored(number, True, count))
         tails.note_texts(room)
-        return TextsStored(tuple(outcomes))
+        return TextsStored(tuple(outcomes), size_bytes)
 
     def _repeated(self, room: Room, author: Author, entry: ask.NewEntry) -> EntryStored:
         """An author's times grow: this is its newest entry, sent again, or was overtaken by it."""

@@ -18,8 +18,6 @@ GROUP_MAX_OPERATIONS: Final = 1024
 # So many are not worth waiting for more.
 GATHERED_OPERATIONS: Final = 64
 GROUP_MAX_ENVELOPE_BYTES: Final = 8 * 1024 * 1024
-# A room's members get at once what one commit brought; their queues take 4 MiB.
-GROUP_MAX_TEXT_BYTES: Final = 1024 * 1024
 # The token of a failure that no operation asked for. Tokens of operations count from 1.
 MAINTENANCE: Final = 0
 
@@ -104,22 +102,15 @@ class StorageThread:
             item = queue.get()
         self._gather()
         more = GROUP_MAX_OPERATIONS
-        envelope_bytes = text_bytes = 0
+        envelope_bytes = 0
         while True:
             if item is not None:
                 token, operation = item
                 tokens.append(token)
                 operations.append(operation)
-                if type(operation) is StoreTexts:
-                    more -= len(operation.entries)
-                    text_bytes += sum([len(entry.statement) for entry in operation.entries])
-                else:
-                    more -= 1
-                    if type(operation) is StoreEnvelope:
-                        envelope_bytes += len(operation.envelope)
-            is_long = (
-                envelope_bytes >= GROUP_MAX_ENVELOPE_BYTES or text_bytes >= GROUP_MAX_TEXT_BYTES
-            )
-            if more <= 0 or is_long or queue.empty():
+                more -= len(operation.entries) if type(operation) is StoreTexts else 1
+                if type(operation) is StoreEnvelope:
+                    envelope_bytes += len(operation.envelope)
+            if more <= 0 or envelope_bytes >= GROUP_MAX_ENVELOPE_BYTES or queue.empty():
                 return tokens, operations
             item = queue.get()  # at once: nobody else takes from it

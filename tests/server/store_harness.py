@@ -9,7 +9,7 @@ from random import Random
 import apsw
 from msgspec.structs import replace
 
-from saltline.crypto.signatures import EMPTY_HISTORY, RoomStatement
+from saltline.crypto.signatures import EMPTY_HISTORY, STATEMENT_HEAD_BYTES, RoomStatement
 from saltline.server.store import operations as ask
 from saltline.server.store.interface import (
     EntryStored,
@@ -76,8 +76,8 @@ def post(account: int, room: str = "#lobby", body: bytes = b"text") -> ask.Store
 
 
 def posted(number: int, members: int) -> TextsStored:
-    """What a new text's number is told with."""
-    return TextsStored((EntryStored(number, True, members),))
+    """What is told of a new text of four bytes."""
+    return TextsStored((EntryStored(number, True, members),), STATEMENT_HEAD_BYTES + 4)
 
 
 def history(account: int, room: str = "#lobby") -> ask.ReadHistory:

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -52,7 +53,8 @@ def test_texts_are_numbered_in_order_and_count_the_members(store: SqliteStore) -
     store.run([join(1), join(2)])
     said = [entry(1), entry(1), entry(1)]
     stored = one(store, texts(*said))
-    assert stored == TextsStored(tuple(EntryStored(number, True, 2) for number in (3, 4, 5)))
+    outcomes = tuple(EntryStored(number, True, 2) for number in (3, 4, 5))
+    assert stored == TextsStored(outcomes, sum(len(each.statement) for each in said))
     read = one(store, history(2))
     assert isinstance(read, HistoryRead)
     assert [each.statement for each in read.entries[2:]] == [each.statement for each in said]
@@ -158,8 +160,10 @@ def test_together_they_have_the_outcomes_that_they_have_alone(seed: int) -> None
         work = ask.StoreTexts(tuple(group), rng.choice([1_500, 10**9]))
         together = one(stores[0], work)
         assert isinstance(together, TextsStored)
-        alone = [one(stores[1], replace(work, entries=(each,))) for each in group]
-        assert [TextsStored((outcome,)) for outcome in together.outcomes] == alone
+        alone: list[Any] = [one(stores[1], replace(work, entries=(each,))) for each in group]
+        assert all(isinstance(each, TextsStored) for each in alone)
+        assert [(outcome,) for outcome in together.outcomes] == [each.outcomes for each in alone]
+        assert together.size_bytes == sum(each.size_bytes for each in alone)
     assert one(stores[0], history(1)) == one(stores[1], history(1))
 
 

@@ -12,7 +12,6 @@ from saltline.server.store.operations import DeleteEnvelopes
 from saltline.server.store.thread import (
     GROUP_MAX_ENVELOPE_BYTES,
     GROUP_MAX_OPERATIONS,
-    GROUP_MAX_TEXT_BYTES,
     MAINTENANCE,
     StorageThread,
 )
@@ -128,20 +127,6 @@ def test_a_group_is_bounded_in_bytes() -> None:
         thread.start()
         collected.wait_for(6)
         assert [len(group) for group in store.groups] == [4, 2]
-        assert thread.stop(TIMEOUT_S)
-
-
-def test_what_many_readers_get_at_once_is_bounded_sooner() -> None:
-    with Workshop() as shop:
-        store, collected, thread = shop.store, shop.collected, shop.thread
-        long = texts(entry(1, body=bytes(60_000)), entry(1, body=bytes(60_000)))
-        per_group = -(-GROUP_MAX_TEXT_BYTES // sum(len(each.statement) for each in long.entries))
-        for token in range(1, per_group + 3):
-            thread.submit(long, token)
-        store.gate.release(10)
-        thread.start()
-        collected.wait_for(per_group + 2)
-        assert [len(group) for group in store.groups] == [per_group, 2]
         assert thread.stop(TIMEOUT_S)
 
 

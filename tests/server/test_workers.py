@@ -2,7 +2,6 @@
 
 import struct
 import time
-from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pytest
 from saltline.protocol.limits import (
     FRAME_MAX_BEFORE_LOGIN_BYTES,
     FRAME_MAX_BYTES,
+    OUTGOING_QUEUE_MAX_BYTES,
 )
 from saltline.protocol.messages import encode_message
 from saltline.protocol.to_relay import History
@@ -278,12 +278,13 @@ def test_texts_that_were_stored_together_count_one_by_one(relay: ScriptedRelay) 
     worker = Worker(
         0, 1, relay._driver, lambda *_: None, deadlines=Deadlines(), flush_interval_s=0.0
     )
-    texts = TextsStored((EntryStored(1, True, 1),) * HELPING)
-    worker._results.append(deque((token, texts) for token in range(5)))
-    worker._results.append(deque([(5, texts)]))
-    helpings = [len(worker._next_results()) for _ in range(3)]
-    assert helpings == [RESULTS_PER_TURN // HELPING, 1, 1], "and never of two commits at once"
-    assert not worker._results
+    short = TextsStored((EntryStored(1, True, 1),) * HELPING, HELPING * 200)
+    long = TextsStored((EntryStored(1, True, 1),), 65_000)
+    worker._results += [(token, short) for token in range(5)]
+    worker._results += [(token, long) for token in range(40)]
+    helpings = [len(worker._next_results()) for _ in range(4)]
+    assert helpings == [RESULTS_PER_TURN // HELPING, 1 + 13, 18, 9]
+    assert 18 * 65_000 < OUTGOING_QUEUE_MAX_BYTES // 2
     worker.close()
 
 
