@@ -6,6 +6,7 @@ from typing import Final
 
 from saltline.server import events
 from saltline.server.connection import (
+    READ,
     RECORD_BYTES,
     UNREAD_MAX_BYTES,
     Connection,
@@ -123,8 +124,8 @@ class Writer:
                 self._dirty[number] = connection  # it had its share of this turn
             elif connection.is_leaving and not connection.queued_bytes:
                 self._table.say_goodbye(connection, now_s)
-            else:
-                self._table.watch(connection)
+            elif connection.mask != READ or connection.is_blocked:
+                self._table.watch(connection)  # else it is watched for what it was
         self._pace.wrote(writes, now_s)
 
     def _on_full(self, connection: Connection) -> None:
