@@ -20,7 +20,7 @@ class Effect(Struct, frozen=True, gc=False):
 
 
 class Send(Effect, frozen=True, gc=False):
-    """One frame, with its length in front, for one connection."""
+    """Whole frames, each with its length in front, for one connection."""
 
     connection: int
     frame: bytes

@@ -107,7 +107,7 @@ class Switchboard:
             self._effects.append(Send(connection.number, encode_framed(message)))
 
     def send_frame(self, connection: Connection, frame: bytes) -> None:
-        """The same, encoded before."""
+        """The same, encoded before; or several."""
         if connection.is_open:
             self._effects.append(Send(connection.number, frame))
 

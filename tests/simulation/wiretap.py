@@ -7,6 +7,7 @@ from hashlib import sha256
 from saltline.protocol.frames import FrameDecoder
 from saltline.protocol.messages import (
     ClientMessage,
+    RelayMessage,
     decode_client_message,
     decode_relay_message,
 )
@@ -96,10 +97,13 @@ class Wiretap:
             elif isinstance(message, Submit | Post):
                 tap.requests[message.id] = message
 
-    def relay_says(self, wire: Wire, frame: bytes) -> None:
-        """A frame for a client."""
-        require(CANARY not in frame, "the relay has no private text to say")
-        message = decode_relay_message(frame[4:])
+    def relay_says(self, wire: Wire, frames: bytes) -> None:
+        """Whole frames for a client."""
+        require(CANARY not in frames, "the relay has no private text to say")
+        for body in FrameDecoder().feed(frames):
+            self._said(wire, decode_relay_message(body))
+
+    def _said(self, wire: Wire, message: RelayMessage) -> None:
         tap = self.of(wire)
         if isinstance(message, Submitted):
             request = self._asked(tap, message.id)
