@@ -13,7 +13,7 @@ from saltline.client.model import Delivery, ExitCode, Refused
 from saltline.client.output import Output, say
 from saltline.client.profile import Profile, default_folder, harden_process
 from saltline.client.requests import AnyRequest, Reply
-from saltline.client.sharing import SharedProfile
+from saltline.client.sharing import SharedProfile, undisturbed
 from saltline.client.terminal import ask_key, confirm
 from saltline.protocol.limits import TEXT_MAX_BYTES
 from saltline.protocol.names import BadName, parse_conversation
@@ -272,7 +272,8 @@ def _print_some(session: Session, limit: int, timeout_s: float) -> list[Reply]:
         if session.as_json or reply.record["type"] not in _COMINGS_AND_GOINGS:
             session.output.show(reply.record)
     session.output.flush()
-    session.perform(requests.Printed(lines[-1].row))
+    with undisturbed():  # who ends us because of what was printed is not shown it again
+        session.perform(requests.Printed(lines[-1].row))
     _say_strangers(session, lines)
     return lines
 

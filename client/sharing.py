@@ -42,7 +42,7 @@ def _collect(replies: Iterator[Reply]) -> _Outcome:
 
 
 @contextmanager
-def _undisturbed() -> Iterator[None]:
+def undisturbed() -> Iterator[None]:
     """Signals wait for the end of the block. Threads that start in it never see them."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     try:
@@ -115,7 +115,7 @@ class SharedProfile:
 
     def close(self) -> None:
         """Give the profile back, if it was ours. Again: nothing."""
-        with _undisturbed():
+        with undisturbed():
             port, self._port = self._port, None
             if port is not None:
                 try:
@@ -189,7 +189,7 @@ class SharedProfile:
                 self._profile.acquire()
             except Busy as busy:
                 try:
-                    with _undisturbed():
+                    with undisturbed():
                         self._port = _Others(self._profile)
                     return
                 except OSError:  # it is about to serve, or to end
@@ -204,7 +204,7 @@ class SharedProfile:
             if not self._profile.is_set_up:
                 raise no_account()
             key = self._ask_key(self._profile)
-            with _undisturbed():
+            with undisturbed():
                 self._port = _Own(self._profile, key)
         except BaseException:
             self._profile.release()

@@ -1,14 +1,15 @@
 """How a headless command fails: one sentence, one exit status, no traceback."""
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
 
-from saltline.client import headless
-from saltline.client.requests import Reply
+from saltline.client import headless, requests
+from saltline.client.requests import AnyRequest, Reply
 from tests.client.programs import House, Shell
 
 
@@ -140,3 +141,29 @@ def test_the_first_silence_is_looked_into_soon(monkeypatch: pytest.MonkeyPatch) 
 
     assert waits == [1.0, 1.0, 10.0]
     assert looks == [2, 3]
+
+
+def test_who_ends_it_for_what_was_printed_is_not_shown_that_again() -> None:
+    """SIGTERM between the print and its mark waits for the mark."""
+
+    class Asked(BaseException):
+        pass
+
+    def end(_number: int, _frame: object) -> None:
+        raise Asked
+
+    marked: list[int] = []
+
+    def perform(request: AnyRequest) -> list[Reply]:
+        if isinstance(request, requests.Printed):
+            os.kill(os.getpid(), signal.SIGTERM)
+            marked.append(request.row)
+        return [Reply({"type": "notice"}, row=7)] if isinstance(request, requests.Take) else []
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        with pytest.raises(Asked):
+            headless._print_some(Mock(perform=perform, introduced=set()), 1, 0.0)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert marked == [7]
