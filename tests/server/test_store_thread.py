@@ -117,12 +117,18 @@ def test_a_group_is_bounded() -> None:
         assert thread.stop(TIMEOUT_S)
 
 
-def test_a_group_is_bounded_in_bytes() -> None:
+@pytest.mark.parametrize(
+    "quarter",
+    [
+        pytest.param(envelope("ada", bytes(GROUP_MAX_ENVELOPE_BYTES // 4)), id="in bytes"),
+        pytest.param(texts(*[entry(1)] * (GROUP_MAX_OPERATIONS // 4)), id="in texts"),
+    ],
+)
+def test_a_group_is_bounded_in_weight(quarter: Operation) -> None:
     with Workshop() as shop:
         store, collected, thread = shop.store, shop.collected, shop.thread
-        large = envelope("ada", bytes(GROUP_MAX_ENVELOPE_BYTES // 4))
         for token in range(1, 7):
-            thread.submit(large, token)
+            thread.submit(quarter, token)
         store.gate.release(10)
         thread.start()
         collected.wait_for(6)
@@ -239,16 +245,3 @@ def test_a_busy_relay_gathers_and_a_stop_ends_the_wait() -> None:
     assert thread.stop(TIMEOUT_S)
     assert collected.tokens == list(range(1, 10))
     assert [len(group) for group in store.groups] == [1, 8]
-
-
-def test_a_group_is_bounded_in_texts() -> None:
-    with Workshop() as shop:
-        store, collected, thread = shop.store, shop.collected, shop.thread
-        batch = texts(*[entry(1)] * (GROUP_MAX_OPERATIONS // 4))
-        for token in range(1, 7):
-            thread.submit(batch, token)
-        store.gate.release(10)
-        thread.start()
-        collected.wait_for(6)
-        assert [len(group) for group in store.groups] == [4, 2]
-        assert thread.stop(TIMEOUT_S)
