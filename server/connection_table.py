@@ -10,6 +10,8 @@ from saltline.server.wakeup import Wakeup
 # Connections that the core has let go, and whose output or peer is slow to leave.
 LEAVING_MAX: Final = 256
 LINGER_MAX_S: Final = 1.0
+# select() knows descriptors below this.
+_FD_SETSIZE: Final = 1024
 
 
 class ConnectionTable:
@@ -21,6 +23,7 @@ class ConnectionTable:
         self._on_closed = on_closed
         self._close_s = close_s
         self._selector = selectors.DefaultSelector()
+        self._dozing: selectors.BaseSelector = selectors.SelectSelector()
 
     def __len__(self) -> int:
         """How many descriptors its connections hold."""
@@ -29,10 +32,18 @@ class ConnectionTable:
     def watch_wakeup(self, wakeup: Wakeup) -> None:
         """`ready` ends early when somebody wakes."""
         self._selector.register(wakeup, READ, None)
+        # select() waits to the microsecond, epoll to the millisecond.
+        is_low = wakeup.fileno() < _FD_SETSIZE
+        self._dozing = selectors.SelectSelector() if is_low else selectors.DefaultSelector()
+        self._dozing.register(wakeup, READ, None)
 
     def ready(self, timeout_s: float) -> list[tuple[Connection | None, int]]:
         """Wait: which connections are ready, for what; None for the wake-up."""
         return [(key.data, mask) for key, mask in self._selector.select(timeout_s)]
+
+    def woken(self, timeout_s: float) -> list[tuple[Connection | None, int]]:
+        """Wait for the wake-up alone; as `ready`."""
+        return [(None, mask) for _, mask in self._dozing.select(timeout_s)]
 
     def add(self, connection: Connection) -> None:
         """A connection that the core is about to hear of."""
@@ -98,3 +109,4 @@ class ConnectionTable:
     def close(self) -> None:
         """Give the selector back."""
         self._selector.close()
+        self._dozing.close()

@@ -62,10 +62,12 @@ class CoreDriver:
         self._on_answer = on_answer
         self._on_stop = on_stop
         self._owners: Sequence[Owner] = ()
-        self._submit: Callable[[Operation, int], None] = _not_attached
+        self._submit: Callable[[Sequence[tuple[int, Operation]]], None] = _not_attached
         self._lock: Final = threading.Lock()  # tier 1
 
-    def attach(self, owners: Sequence[Owner], submit: Callable[[Operation, int], None]) -> None:
+    def attach(
+        self, owners: Sequence[Owner], submit: Callable[[Sequence[tuple[int, Operation]]], None]
+    ) -> None:
         """Name who carries effects out; before the first event.
 
         Connection `n` belongs to `owners[n % len(owners)]`.
@@ -76,24 +78,32 @@ class CoreDriver:
     def drive(self, events: Iterable[Event]) -> None:
         """Tell the core what happened, in order, with one lock take."""
         aside: list[Effect] = []
+        operations: list[tuple[int, Operation]] = []
         with self._lock:
             now_ms = self._clock_ms()
             for event in events:
-                self._queue(event(self._core, now_ms), aside)
+                self._queue(event(self._core, now_ms), operations, aside)
+            if operations:  # at once: they may share a commit, and one wake-up
+                self._submit(operations)
         for owner in self._owners:
             if len(owner):
                 owner.wake()
         for effect in aside:
             self._carry_out(effect)
 
-    def _queue(self, effects: Iterable[Effect], aside: list[Effect]) -> None:
+    def _queue(
+        self,
+        effects: Iterable[Effect],
+        operations: list[tuple[int, Operation]],
+        aside: list[Effect],
+    ) -> None:
         owners = self._owners
         for effect in effects:
             # By type and in this order, since all that a busy relay does passes here.
             if type(effect) is Send:
                 owners[effect.connection % len(owners)].put(effect)
             elif type(effect) is Persist:
-                self._submit(effect.operation, effect.token)
+                operations.append((effect.token, effect.operation))
             elif type(effect) is Broadcast:
                 for owner in owners:
                     owner.put(effect)
@@ -135,5 +145,5 @@ class CoreDriver:
         self.drive([event])
 
 
-def _not_attached(operation: Operation, token: int) -> None:
+def _not_attached(operations: Sequence[tuple[int, Operation]]) -> None:
     raise RuntimeError("no storage is attached yet")

@@ -56,6 +56,9 @@ MakeCore = Callable[
     RelayCore,
 ]
 _RELOADED: Final = {"settings", "certificate", "key", "log_level"}
+# Of the interval at which a busy worker reads. What it read at once has waited, and waits no more;
+# a worker with so much to do that it never waits still shares its commits.
+_COMMIT_PART: Final = 0.85
 _THREAD_END_S: Final = 5.0
 _POLL_S: Final = 0.01
 
@@ -248,7 +251,8 @@ class Relay:
 
     def _commit_interval_s(self) -> float:
         is_busy = any(worker.pace.is_busy for worker in self._workers)
-        return self.config.flush_interval_ms / 1000 if is_busy else 0.0
+        interval_s = self.config.flush_interval_ms / 1000
+        return interval_s * _COMMIT_PART if is_busy else 0.0
 
     def _load_certificate(self, config: Config) -> tuple[Certificate, CertificateStatement]:
         now = datetime.now(UTC)

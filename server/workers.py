@@ -121,8 +121,7 @@ class Worker:
 
     def _turn(self) -> None:
         inbox = self.inbox
-        may_sleep = inbox.about_to_sleep() and not self._has_work()
-        ready = self._table.ready(self._sleep_s(monotonic()) if may_sleep else 0.0)
+        ready = self._wait(inbox.about_to_sleep() and not self._has_work())
         inbox.awake()
         self._turns += 1
         self._is_crowded = len(ready) >= _CROWD
@@ -142,15 +141,31 @@ class Worker:
         if now_s >= self._check_at_s:
             self._check_at_s = now_s + self._deadlines.check_every_s
             self._check_deadlines(now_s)
-        if self._writer.has_work and (self._is_finishing or not self.pace.wait_s(now_s)):
+        if self._writer.has_work:
             self._writer.write_all(now_s)
 
-    def _has_work(self) -> bool:
-        return bool(self._events or self._results or self._fed or self._again)
+    def _wait(self, may_sleep: bool) -> list[tuple[Connection | None, int]]:
+        """Sleep, if that is right; which connections are ready.
 
-    def _sleep_s(self, now_s: float) -> float:
-        sleep_s = max(0.0, self._check_at_s - now_s)
-        return min(sleep_s, self.pace.wait_s(now_s)) if self._writer.has_work else sleep_s
+        A busy worker reads at intervals, and between them hears the inbox alone: what came
+        meanwhile shares a wake-up, a commit and one write to each reader.
+        """
+        now_s = monotonic()
+        sleep_s = max(0.0, self._check_at_s - now_s) if may_sleep else 0.0
+        wait_s = 0.0 if self._again else self.pace.wait_s(now_s)
+        if wait_s > 0.0:
+            woken = self._table.woken(min(sleep_s, wait_s))
+            if woken or sleep_s < wait_s:
+                return woken
+            sleep_s -= wait_s
+        ready = self._table.ready(sleep_s)
+        self.pace.reads(monotonic())
+        return ready
+
+    def _has_work(self) -> bool:
+        return bool(
+            self._events or self._results or self._fed or self._again or self._writer.has_work
+        )
 
     # --- input -----------------------------------------------------------------------------------
 
@@ -172,9 +187,13 @@ class Worker:
             self._table.watch(connection)
             return
         waiting, decoder = connection.waiting, connection.decoder
-        # A quiet connection has mostly one record, and a look for a second costs as much as that.
+        # A quiet connection has mostly one record, and a look for a second costs as much as that;
+        # a busy worker, which comes back late, looks all the same.
         may_talk = (
-            connection.talks or self._is_crowded or connection.read_in_turn == self._turns - 1
+            connection.talks
+            or self._is_crowded
+            or self.pace.is_busy
+            or connection.read_in_turn == self._turns - 1
         )
         connection.read_in_turn = self._turns
         connection.talks = False

@@ -1,6 +1,7 @@
 """Output: what a worker's connections have to say, written as seldom and as much as possible."""
 
 from collections.abc import Callable, Sequence
+from ssl import SSLWantReadError, SSLWantWriteError
 from time import monotonic
 from typing import Final
 
@@ -74,31 +75,34 @@ class Writer:
     def _put_all(self, numbers: Sequence[int], frames: bytes, is_all: bool) -> None:
         """The same for many: written at once, where nothing is in the way, else queued.
 
-        What a commit brought has waited for company before it; more for the same readers in this
-        turn is company, too.
+        What came was read together, and has waited for company; what else is coming for the same
+        readers in this turn is company, too.
         """
-        now_s = monotonic()
-        if len(frames) > RECORD_BYTES or not (is_all or self._pace.wait_s(now_s) == 0.0):
+        if self._pace.is_busy and not is_all:
             for number in numbers:
                 self._put(number, frames)
             return
-        live, writes = self._table.live, 0
+        get, size, writes = self._table.live.get, len(frames), 0
+        is_large = size > RECORD_BYTES
         for number in numbers:
-            connection = live.get(number)
+            connection = get(number)
             if connection is None:
                 continue
+            if connection.output or connection.unsent is not None or connection.mask != READ:
+                self._put(number, frames)  # blocked, or on its way out, or others come first
+                continue
             try:
-                is_sent = connection.write_now(frames)
-            except PeerGone:
+                sent = connection.send_large(frames) if is_large else connection.send(frames)
+            except (SSLWantReadError, SSLWantWriteError):
+                sent = 0
+            except OSError:
                 self._table.drop(connection)
                 continue
-            if is_sent is None:
-                self._put(number, frames)
-                continue
             writes += 1
-            if not is_sent:
+            if sent != size:
+                connection.keep(frames, sent)
                 self._dirty[number] = connection
-        self._pace.wrote(writes, now_s)
+        self._pace.wrote(writes, monotonic())
 
     def write_all(self, now_s: float) -> None:
         """Write to everyone what the sockets take, each its share."""

@@ -22,6 +22,7 @@ from benchmarks.relay.building import ROOT, Built, Missing, build
 from benchmarks.relay.dialects import Unsupported
 from benchmarks.relay.peers import (
     Asyncio,
+    BareLoop,
     Inspircd,
     Mosquitto,
     Nats,
@@ -54,6 +55,7 @@ _SERVERS: Final[tuple[ServerPeer, ...]] = (
     Redis(),
     Mosquitto(),
     Asyncio(),
+    BareLoop(),
     RawRelay(),
 )
 WHOLE_RUNS: Final = 3

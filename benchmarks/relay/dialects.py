@@ -244,6 +244,16 @@ class Line(Dialect):
         return Message(b"", body_bytes, b"\n")
 
 
+class KeptLine(Line):
+    """The bare loop: the same, and an acknowledgement where nobody else is there."""
+
+    def offline_wire(self) -> Wire:
+        return Wire(ack_head=b"+")
+
+    def keep(self, number: int, body_bytes: int) -> Message:
+        return self.post(0, body_bytes)
+
+
 class Frames(Dialect):
     """`raw_relay`: u32 length, a letter, the rest."""
 

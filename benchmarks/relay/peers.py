@@ -210,6 +210,21 @@ class Asyncio(ServerPeer):
         return Begun([sys.executable, script, str(port), *files], dialects.Line().plan(setup))
 
 
+class BareLoop(ServerPeer):
+    """The least in Python, commits included."""
+
+    name = "bare loop"
+
+    def version(self) -> str:
+        return "servers/bare_loop.py"
+
+    def begin(self, folder: Path, built: Built, setup: Setup, port: int) -> Begun:
+        script = str(_SERVERS / "bare_loop.py")
+        files = [built.certificate_file, built.key_file, folder / "kept.db"]
+        command = [sys.executable, script, str(port), *map(str, files)]
+        return Begun(command, dialects.KeptLine().plan(setup))
+
+
 class RawRelay(ServerPeer):
     """The room in C: what the generator can take."""
 

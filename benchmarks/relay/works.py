@@ -9,6 +9,7 @@ US: Final = "saltline"
 FULL: Final = "saltline (full)"
 COMMIT: Final = "one commit"
 BLAST: Final = "only writing"
+BARE: Final = "bare loop"
 RAW: Final = "raw relay in C"
 _IN_ROOMS: Final = (US, "inspircd", "nats", "redis", "mosquitto", "asyncio")
 _DRAINED: Final = 50_000
@@ -59,7 +60,7 @@ WORKS: Final = (
         "The same room at 100 messages/s",
         Room(),
         _rate(100),
-        (*_IN_ROOMS, COMMIT),
+        (*_IN_ROOMS, BARE, COMMIT),
         20,
         commits_per_s=100,
     ),
@@ -96,7 +97,7 @@ WORKS: Final = (
         "One envelope at a time, acknowledged when kept",
         Offline(senders=1),
         _window("ack", 1),
-        (US, COMMIT, "nats", "redis"),
+        (US, COMMIT, BARE, "nats", "redis"),
         10,
     ),
     Work(

@@ -1,6 +1,7 @@
 """The storage thread: whatever arrived during one commit goes into the next."""
 
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from queue import Empty, SimpleQueue
@@ -40,7 +41,8 @@ class StorageThread:
         self._began_s = 0.0  # the last group
         # A queue in C: in a calm relay every operation wakes this thread, and conditions and events
         # of `threading` do that in Python. None is for `stop`, to wake whoever waits.
-        self._queue: SimpleQueue[tuple[int, Operation] | None] = SimpleQueue()
+        self._queue: SimpleQueue[Sequence[tuple[int, Operation]] | None] = SimpleQueue()
+        self._waiting: deque[tuple[int, Operation]] = deque()  # taken from the queue
         self._stops: SimpleQueue[None] = SimpleQueue()
         self._is_stopping = False
         self._thread = threading.Thread(target=self._work, name="saltline-storage")
@@ -49,9 +51,9 @@ class StorageThread:
         """Begin to work."""
         self._thread.start()
 
-    def submit(self, operation: Operation, token: int) -> None:
-        """Queue an operation; from any thread, in the order in which the core asked for it."""
-        self._queue.put((token, operation))
+    def submit(self, operations: Sequence[tuple[int, Operation]]) -> None:
+        """Queue operations with their tokens; from any thread, in the core's order."""
+        self._queue.put(operations)
 
     def stop(self, timeout_s: float) -> bool:
         """Do what is queued, close the store, end the thread; False if it took too long."""
@@ -64,10 +66,8 @@ class StorageThread:
     def _work(self) -> None:
         store = self._store
         try:
-            while True:
+            while self._take():
                 tokens, operations = self._next_group()
-                if not tokens:
-                    return
                 outcomes = store.run(operations)
                 self._on_done(list(zip(tokens, outcomes, strict=True)))
                 del tokens, operations, outcomes  # while they are warm, not in the next round
@@ -77,10 +77,22 @@ class StorageThread:
         finally:
             store.close()
 
+    def _take(self) -> bool:
+        """Wait for work, and take all that is there; False once everything is done after `stop`."""
+        queue, waiting = self._queue, self._waiting
+        while not waiting:
+            if self._is_stopping and queue.empty():
+                return False
+            waiting.extend(queue.get() or ())
+        self._gather()
+        while not queue.empty():  # nobody else takes from it
+            waiting.extend(queue.get() or ())
+        return True
+
     def _gather(self) -> None:
         """In a busy relay, let more come before the next commit: it costs the same for all."""
         interval_s = self._interval_s()
-        if interval_s and self._queue.qsize() < GATHERED_OPERATIONS:
+        if interval_s and len(self._waiting) < GATHERED_OPERATIONS:
             wait_s = self._began_s + interval_s - monotonic()
             if wait_s > 0:
                 with suppress(Empty):
@@ -89,28 +101,17 @@ class StorageThread:
         self._began_s = monotonic()
 
     def _next_group(self) -> tuple[list[int], list[Operation]]:
-        """Wait for work: tokens and operations. Empty once everything is done after `stop`."""
-        queue = self._queue
+        """The oldest of what waits, up to the size of a group."""
+        waiting = self._waiting
         tokens: list[int] = []
         operations: list[Operation] = []
-        if self._is_stopping and queue.empty():
-            return tokens, operations
-        item = queue.get()
-        while item is None:
-            if queue.empty():
-                return tokens, operations
-            item = queue.get()
-        self._gather()
         more = GROUP_MAX_OPERATIONS
         envelope_bytes = 0
-        while True:
-            if item is not None:
-                token, operation = item
-                tokens.append(token)
-                operations.append(operation)
-                more -= len(operation.entries) if type(operation) is StoreTexts else 1
-                if type(operation) is StoreEnvelope:
-                    envelope_bytes += len(operation.envelope)
-            if more <= 0 or envelope_bytes >= GROUP_MAX_ENVELOPE_BYTES or queue.empty():
-                return tokens, operations
-            item = queue.get()  # at once: nobody else takes from it
+        while waiting and more > 0 and envelope_bytes < GROUP_MAX_ENVELOPE_BYTES:
+            token, operation = waiting.popleft()
+            tokens.append(token)
+            operations.append(operation)
+            more -= len(operation.entries) if type(operation) is StoreTexts else 1
+            if type(operation) is StoreEnvelope:
+                envelope_bytes += len(operation.envelope)
+        return tokens, operations

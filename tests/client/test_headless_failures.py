@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from unittest.mock import Mock
@@ -156,7 +157,8 @@ def test_who_ends_it_for_what_was_printed_is_not_shown_that_again() -> None:
 
     def perform(request: AnyRequest) -> list[Reply]:
         if isinstance(request, requests.Printed):
-            os.kill(os.getpid(), signal.SIGTERM)
+            # To this thread, as in the program, where no other one takes signals.
+            signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
             marked.append(request.row)
         return [Reply({"type": "notice"}, row=7)] if isinstance(request, requests.Take) else []
 

@@ -2,7 +2,6 @@
 
 import socket
 import ssl
-from typing import cast
 
 import pytest
 
@@ -22,47 +21,9 @@ from saltline.server.connection import (
     UNREAD_MAX_BYTES,
     WRITE,
     WRITE_BYTES,
-    Connection,
     PeerGone,
 )
-
-
-class Tls:
-    """Answers `send` and `recv` as it is told; remembers what was sent."""
-
-    def __init__(self, *answers: int | bytes | Exception) -> None:
-        self.answers = list(answers)
-        self.offered: list[bytes] = []
-        self.sent = b""
-        self.corks: list[int] = []
-
-    def setsockopt(self, level: int, option: int, value: int) -> None:
-        assert level == socket.IPPROTO_TCP
-        self.corks.append(value)
-
-    def send(self, data: bytes) -> int:
-        self.offered.append(bytes(data))
-        answer = self.answers.pop(0) if self.answers else len(data)
-        if isinstance(answer, Exception):
-            raise answer
-        assert isinstance(answer, int)
-        self.sent += bytes(data[:answer])
-        return answer
-
-    def recv(self, _size: int) -> bytes:
-        answer = self.answers.pop(0)
-        if isinstance(answer, Exception):
-            raise answer
-        assert isinstance(answer, bytes)
-        return answer
-
-
-def connection_on(tls: Tls, *frames: bytes) -> Connection:
-    connection = Connection(1, cast(ssl.SSLSocket, tls))
-    for frame in frames:
-        connection.output.append(frame)
-        connection.queued_bytes += len(frame)
-    return connection
+from tests.server.scripted_tls import Tls, connection_on
 
 
 def test_all_that_waits_leaves_in_one_write() -> None:
@@ -82,34 +43,6 @@ def test_records_that_leave_together_are_corked_together() -> None:
     assert tls.corks == [1, 0]
     with pytest.raises(PeerGone):
         connection_on(Tls(BrokenPipeError()), bytes(WRITE_BYTES)).write()
-
-
-def test_a_buffer_may_pass_an_empty_queue_and_nothing_else() -> None:
-    connection = connection_on(Tls())
-    assert connection.write_now(b"not watched yet") is None
-    connection.mask = READ
-    assert connection.write_now(b"abc") is True
-    assert connection.queued_bytes == 0
-    connection = connection_on(Tls(), b"first")
-    connection.mask = READ
-    assert connection.write_now(b"second") is None
-    with pytest.raises(PeerGone):
-        broken = connection_on(Tls(BrokenPipeError()))
-        broken.mask = READ
-        broken.write_now(b"abc")
-
-
-@pytest.mark.parametrize("answer", [ssl.SSLWantWriteError(), ssl.SSLWantReadError(), 2])
-def test_what_did_not_leave_at_once_leaves_before_anything_else(answer: int | Exception) -> None:
-    tls = Tls(answer)
-    connection = connection_on(tls)
-    connection.mask = READ
-    assert connection.write_now(b"abcdef") is False
-    connection.output.append(b"gh")
-    connection.queued_bytes += 2
-    assert connection.write_now(b"later") is None
-    connection.write()
-    assert tls.sent == b"abcdefgh" and connection.queued_bytes == 0
 
 
 def test_of_a_part_the_rest_is_sent_before_anything_else() -> None:

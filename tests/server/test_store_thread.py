@@ -16,6 +16,7 @@ from saltline.server.store.thread import (
     StorageThread,
 )
 from tests.server.store_harness import entry, envelope, texts
+from tests.waiting import wait_until
 
 TIMEOUT_S = 10.0
 
@@ -93,10 +94,10 @@ def test_what_comes_during_a_commit_goes_into_the_next() -> None:
     with Workshop() as shop:
         store, collected, thread = shop.store, shop.collected, shop.thread
         thread.start()
-        thread.submit(work(1), 1)
+        thread.submit([(1, work(1))])
         assert store.entered.acquire(timeout=TIMEOUT_S)
         for token in range(2, 7):
-            thread.submit(work(token), token)
+            thread.submit([(token, work(token))])
         assert collected.results == [], "nothing is told before its commit"
         store.gate.release(2)
         collected.wait_for(6)
@@ -109,7 +110,7 @@ def test_a_group_is_bounded() -> None:
     with Workshop() as shop:
         store, collected, thread = shop.store, shop.collected, shop.thread
         for token in range(1, GROUP_MAX_OPERATIONS + 3):
-            thread.submit(work(token), token)
+            thread.submit([(token, work(token))])
         store.gate.release(10)
         thread.start()
         collected.wait_for(GROUP_MAX_OPERATIONS + 2)
@@ -128,7 +129,7 @@ def test_a_group_is_bounded_in_weight(quarter: Operation) -> None:
     with Workshop() as shop:
         store, collected, thread = shop.store, shop.collected, shop.thread
         for token in range(1, 7):
-            thread.submit(quarter, token)
+            thread.submit([(token, quarter)])
         store.gate.release(10)
         thread.start()
         collected.wait_for(6)
@@ -144,7 +145,7 @@ def test_many_threads_submit_and_each_keeps_its_order() -> None:
 
         def submit(first: int) -> None:
             for token in range(first, first + 500):
-                thread.submit(work(token), token)
+                thread.submit([(token, work(token))])
 
         submitters = [threading.Thread(target=submit, args=(first,)) for first in (1, 1001, 2001)]
         for each in submitters:
@@ -163,7 +164,7 @@ def test_stopping_does_what_is_queued_and_closes_the_store_on_its_thread() -> No
         store, collected, thread = shop.store, shop.collected, shop.thread
         store.gate.release(100)
         for token in range(1, 11):
-            thread.submit(work(token), token)
+            thread.submit([(token, work(token))])
         thread.start()
         assert thread.stop(TIMEOUT_S)
         assert collected.tokens == list(range(1, 11))
@@ -184,10 +185,10 @@ def test_what_comes_after_the_stop_but_before_the_end_is_done_too() -> None:
     with Workshop() as shop:
         store, collected, thread = shop.store, shop.collected, shop.thread
         thread.start()
-        thread.submit(work(1), 1)
+        thread.submit([(1, work(1))])
         assert store.entered.acquire(timeout=TIMEOUT_S)
         assert not thread.stop(0)
-        thread.submit(work(2), 2)
+        thread.submit([(2, work(2))])
         store.gate.release(2)
         assert thread.stop(TIMEOUT_S)
         assert collected.tokens == [1, 2]
@@ -197,7 +198,7 @@ def test_a_thread_that_takes_too_long_says_so() -> None:
     with Workshop() as shop:
         store, thread = shop.store, shop.thread
         thread.start()
-        thread.submit(work(1), 1)
+        thread.submit([(1, work(1))])
         assert store.entered.acquire(timeout=TIMEOUT_S)
         assert not thread.stop(0)
         store.gate.release()
@@ -211,7 +212,7 @@ def test_a_failure_in_the_maintenance_is_told_at_once() -> None:
         store.failure = StoreError(ErrorCode.STORAGE_FAILED, "The relay's disk failed.", fatal=True)
         failure = store.failure
         thread.start()
-        thread.submit(work(1), 1)
+        thread.submit([(1, work(1))])
         collected.wait_for(2)
         assert collected.results == [(1, Done()), (MAINTENANCE, failure)]
         assert thread.stop(TIMEOUT_S)
@@ -226,7 +227,7 @@ def test_no_wake_up_is_lost(round_: int) -> None:
         store.gate.release(1_000)
         thread.start()
         for token in range(1, 101):
-            thread.submit(work(token), token)
+            thread.submit([(token, work(token))])
             collected.wait_for(token)
         assert collected.tokens == list(range(1, 101))
         assert thread.stop(TIMEOUT_S)
@@ -238,10 +239,12 @@ def test_a_busy_relay_gathers_and_a_stop_ends_the_wait() -> None:
         store.gate.release()
     thread = StorageThread(store, collected.add, lambda: 3600.0)
     thread.start()
-    thread.submit(DeleteEnvelopes(1, (1,)), 1)
+    thread.submit([(1, DeleteEnvelopes(1, (1,)))])
     collected.wait_for(1)
     for token in range(2, 10):
-        thread.submit(DeleteEnvelopes(1, (token,)), token)  # an hour, if need be
+        thread.submit([(token, DeleteEnvelopes(1, (token,)))])  # an hour, if need be
+        if token == 2:
+            wait_until(thread._queue.empty)  # it has it, and waits for more
     assert thread.stop(TIMEOUT_S)
     assert collected.tokens == list(range(1, 10))
     assert [len(group) for group in store.groups] == [1, 8]
