@@ -21,7 +21,7 @@ from saltline.server.entrance import Entrance
 from saltline.server.generations import Generations
 from saltline.server.limits import TokenBuckets, address_group
 from saltline.server.mailboxes import Mailboxes
-from saltline.server.peers import Connection, Device
+from saltline.server.peers import Connection, Device, Pausing
 from saltline.server.presence import Presence
 from saltline.server.registration import Registration
 from saltline.server.rooms import Rooms
@@ -31,6 +31,10 @@ from saltline.server.switchboard import Switchboard, Ticket
 
 _HOUSEKEEPING_MS: Final = 60_000
 _SILENCE_CHECK_MS: Final = 10_000
+
+# So many refusals a second tell a user who sends too much. After them it is read again in the next
+# second: refusing as fast as somebody sends would take the time of everybody else.
+REFUSALS_PER_SECOND: Final = 256
 
 _STOPPING = "The relay is stopping. Come back soon."
 
@@ -60,6 +64,7 @@ class RelayCore:
         self._registration = Registration(desk, self._entrance)
         self._admin = AdminCore(desk, self._entrance, self._mailboxes, self._rooms)
         desk.departures += [self._rooms.departed, self._mailboxes.departed]
+        self._refusals: dict[int, int] = {}  # by connection, of a rate, since the last tick
         self._housekept_ms = 0
         self._listened_ms = 0
         self.settings_changed(settings)
@@ -206,10 +211,17 @@ class RelayCore:
                 cost += len(request.statement) // _POST_TOKEN_BYTES
             wait_ms = self._requests.take(device.account.id, cost, desk.now_ms)
             if wait_ms:
+                self._note_refusal(sender)
                 raise ProtocolError(
                     ErrorCode.RATE_LIMITED, "Too many requests. This one was not done.", wait_ms
                 )
         handler(sender, request)
+
+    def _note_refusal(self, sender: Connection) -> None:
+        number = sender.number
+        self._refusals[number] = count = self._refusals.get(number, 0) + 1
+        if count == REFUSALS_PER_SECOND:
+            self._desk.pause(sender, Pausing.RATE)
 
     def _ping(self, sender: Connection, request: to_relay.Ping) -> None:
         self._desk.send(sender, to_client.Pong(request.id))
@@ -255,6 +267,7 @@ class RelayCore:
         """Once a second: deadlines, expiry, presence."""
         desk = self._desk
         desk.begin(now_ms)
+        self._hear_the_refused()
         self._end_late_logins()
         if now_ms - self._listened_ms >= _SILENCE_CHECK_MS:
             self._listened_ms = now_ms
@@ -269,6 +282,13 @@ class RelayCore:
                 self._registration.attempts.prune(now_ms)
         return desk.finish()
 
+    def _hear_the_refused(self) -> None:
+        refusals, self._refusals = self._refusals, {}
+        for number in refusals:
+            connection = self._desk.connections.get(number)
+            if connection is not None:
+                self._desk.resume(connection, Pausing.RATE)
+
     def _end_late_logins(self) -> None:
         desk = self._desk
         deadline_ms = desk.now_ms - int(desk.settings.login_deadline_s * 1000)
@@ -281,7 +301,7 @@ class RelayCore:
         silent = [
             connection
             for connection in desk.connections.values()
-            if connection.heard_ms <= deadline_ms and not connection.is_paused
+            if connection.heard_ms <= deadline_ms and not connection.pauses
         ]
         for connection in silent:
             desk.dismiss(connection, ErrorCode.TOO_SLOW, "Nothing came, not even a ping.")

@@ -1,5 +1,6 @@
 """Who is connected, as the core knows them."""
 
+from enum import IntFlag
 from typing import Final, NamedTuple, Self
 
 from saltline.crypto.signatures import Identity
@@ -59,6 +60,13 @@ class Device:
         return Identity.decode(self._identity)
 
 
+class Pausing(IntFlag):
+    """Why nothing more is read from a connection for now."""
+
+    WORK = 1  # too much of its work waits for the disk
+    RATE = 2  # it goes on asking after it was told to wait
+
+
 class Connection:
     """A TLS link: a stranger's until `device` is set."""
 
@@ -72,10 +80,10 @@ class Connection:
         "is_congested",
         "is_logging_in",
         "is_open",
-        "is_paused",
         "missed_after",
         "number",
         "opened_ms",
+        "pauses",
         "waiting_bytes",
     )
 
@@ -94,7 +102,7 @@ class Connection:
         self.is_logging_in = False
         self.is_congested = False
         self.missed_after: dict[str, int] = {}  # room -> last number, when it fell behind
-        self.is_paused = False
+        self.pauses = Pausing(0)
         self.waiting_bytes = 0
 
     @property

@@ -22,7 +22,7 @@ from saltline.server.effects import (
     Send,
     Stop,
 )
-from saltline.server.peers import Account, Connection, Device, Strangers
+from saltline.server.peers import Account, Connection, Device, Pausing, Strangers
 from saltline.server.settings import Settings
 from saltline.server.store.interface import Operation, Outcome, StoreError
 
@@ -268,9 +268,8 @@ class Switchboard:
             connection.waiting_bytes > settings.waiting_per_connection_bytes
             or self._waiting_bytes > settings.waiting_in_all_bytes
         ) and connection.is_open:
-            connection.is_paused = True
             self._paused[connection.number] = connection
-            self._effects.append(Pause(connection.number))
+            self.pause(connection, Pausing.WORK)
 
     def resume_paused(self) -> None:
         """Take more from those of whom half is done."""
@@ -280,9 +279,21 @@ class Switchboard:
         enough = settings.waiting_per_connection_bytes // 2
         for connection in list(self._paused.values()):
             if connection.waiting_bytes <= enough:
-                connection.is_paused = False
-                connection.heard_ms = self.now_ms
                 del self._paused[connection.number]
+                self.resume(connection, Pausing.WORK)
+
+    def pause(self, connection: Connection, why: Pausing) -> None:
+        """Read nothing more from it until every `why` is over."""
+        if not connection.pauses:
+            self._effects.append(Pause(connection.number))
+        connection.pauses |= why
+
+    def resume(self, connection: Connection, why: Pausing) -> None:
+        """This one is over. What it could not say meanwhile was no silence of its own."""
+        if why in connection.pauses:
+            connection.pauses &= ~why
+            if not connection.pauses:
+                connection.heard_ms = self.now_ms
                 self._effects.append(Resume(connection.number))
 
     def _refuse_request(

@@ -12,6 +12,8 @@ from saltline.protocol.errors import ErrorCode
 from saltline.protocol.messages import decode_relay_message
 from saltline.protocol.to_client import Error, Submitted
 from saltline.protocol.to_relay import Submit
+from saltline.server.core import REFUSALS_PER_SECOND
+from saltline.server.workers import HELPING
 from tests.server.wire_client import WireClient
 from tests.torture.measured import MeasuredRelay, Waits, close_all
 from tests.torture.trial import Figures, Scale
@@ -112,6 +114,8 @@ def run(scale: Scale, folder: Path) -> Figures:
         allowed = burst + rate * (greedy.seconds + 1)
         assert greedy.accepted <= allowed, (greedy.accepted, allowed)
         assert greedy.refused, "nobody told it to wait"
+        told = (REFUSALS_PER_SECOND + HELPING) * (greedy.seconds + 2)
+        assert greedy.refused <= told, "it was read on, at the cost of the others"
         assert 1 <= greedy.least_ms <= greedy.most_ms <= 1 + 1000
         pair.probe()
         close_all((pair.ada, pair.bob))
