@@ -81,10 +81,12 @@ class CoreDriver:
         operations: list[tuple[int, Operation]] = []
         with self._lock:
             now_ms = self._clock_ms()
-            for event in events:
-                self._queue(event(self._core, now_ms), operations, aside)
-            if operations:  # at once: they may share a commit, and one wake-up
-                self._submit(operations)
+            try:
+                for event in events:
+                    self._queue(event(self._core, now_ms), operations, aside)
+            finally:
+                if operations:  # at once: they may share a commit, and one wake-up
+                    self._submit(operations)
         for owner in self._owners:
             if len(owner):
                 owner.wake()

@@ -44,7 +44,7 @@ class Promote(Effect, frozen=True, gc=False):
 
 
 class Pause(Effect, frozen=True, gc=False):
-    """Read nothing more from this connection: too much of its work still waits for the disk."""
+    """Read nothing more from this connection, until Resume (`peers.Pausing` says why)."""
 
     connection: int
 

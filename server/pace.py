@@ -11,7 +11,10 @@ _CALM_WRITES: Final = 150
 
 
 class Pace:
-    """Decides by the TLS writes of the last hundredth of a second. Times are monotonic seconds."""
+    """Decides by the TLS writes of the last hundredth of a second. Times are monotonic seconds.
+
+    One thread reads and writes; any may ask whether it is busy.
+    """
 
     __slots__ = ("_interval_s", "_next_read_s", "_window_began_s", "_writes", "is_busy")
 

@@ -140,6 +140,7 @@ class Worker:
         self._carry_out(inbox.take())
         if now_s >= self._check_at_s:
             self._check_at_s = now_s + self._deadlines.check_every_s
+            self.pace.wrote(0, now_s)  # who has nobody to write to any more is not busy
             self._check_deadlines(now_s)
         if self._writer.has_work:
             self._writer.write_all(now_s)

@@ -84,10 +84,14 @@ class StorageThread:
             if self._is_stopping and queue.empty():
                 return False
             waiting.extend(queue.get() or ())
+        self._drain()
         self._gather()
-        while not queue.empty():  # nobody else takes from it
-            waiting.extend(queue.get() or ())
+        self._drain()
         return True
+
+    def _drain(self) -> None:
+        while not self._queue.empty():  # nobody else takes from it
+            self._waiting.extend(self._queue.get() or ())
 
     def _gather(self) -> None:
         """In a busy relay, let more come before the next commit: it costs the same for all."""

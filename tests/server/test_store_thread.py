@@ -10,6 +10,7 @@ from saltline.protocol.errors import ErrorCode
 from saltline.server.store.interface import Done, Operation, Outcome, StoreError
 from saltline.server.store.operations import DeleteEnvelopes
 from saltline.server.store.thread import (
+    GATHERED_OPERATIONS,
     GROUP_MAX_ENVELOPE_BYTES,
     GROUP_MAX_OPERATIONS,
     MAINTENANCE,
@@ -248,3 +249,19 @@ def test_a_busy_relay_gathers_and_a_stop_ends_the_wait() -> None:
     assert thread.stop(TIMEOUT_S)
     assert collected.tokens == list(range(1, 10))
     assert [len(group) for group in store.groups] == [1, 8]
+
+
+def test_a_long_group_does_not_wait_whatever_brought_it() -> None:
+    store, collected = GatedStore(), Collected()
+    thread = StorageThread(store, collected.add, lambda: 3600.0)
+    thread.start()
+    thread.submit([(1, work(1))])
+    assert store.entered.acquire(timeout=TIMEOUT_S)
+    batches = [range(at, at + 16) for at in range(2, 2 + GATHERED_OPERATIONS, 16)]
+    for batch in batches:  # during the first commit
+        thread.submit([(token, work(token)) for token in batch])
+    store.gate.release(2)
+    collected.wait_for(1 + GATHERED_OPERATIONS)
+    assert [len(group) for group in store.groups] == [1, GATHERED_OPERATIONS]
+    assert collected.tokens == list(range(1, 2 + GATHERED_OPERATIONS))
+    assert thread.stop(TIMEOUT_S)

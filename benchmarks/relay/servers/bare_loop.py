@@ -11,6 +11,7 @@ import select
 import socket
 import ssl
 import sys
+from contextlib import suppress
 
 import apsw
 
@@ -22,7 +23,12 @@ _PRAGMAS = (
     "wal_autocheckpoint = 0",
     "secure_delete = ON",
 )
-_CHECKPOINT_COMMITS = 2_000
+_CHECKPOINT_COMMITS = 4_000
+_TABLE = """CREATE TABLE entry (slot INTEGER PRIMARY KEY, received_ms INTEGER NOT NULL,
+account INTEGER NOT NULL, device INTEGER NOT NULL, statement BLOB NOT NULL, signature BLOB NOT NULL,
+history_hash BLOB NOT NULL) STRICT"""
+_INSERT = "INSERT INTO entry VALUES (?, 1, 1, 1, ?, ?, ?)"
+_SIGNATURE, _HASH, _HEAD = bytes(64), bytes(32), bytes(65)
 _READ_BYTES = 16 * 1024
 
 
@@ -30,7 +36,7 @@ def _database(path: str) -> apsw.Cursor:
     cursor = apsw.Connection(path).cursor()
     for pragma in _PRAGMAS:
         cursor.execute(f"PRAGMA {pragma}")
-    cursor.execute("CREATE TABLE entry (slot INTEGER PRIMARY KEY, line BLOB NOT NULL)")
+    cursor.execute(_TABLE)
     return cursor
 
 
@@ -71,13 +77,14 @@ def serve(listening: socket.socket, context: ssl.SSLContext, cursor: apsw.Cursor
                 author.send(b"welcome\n")
             else:
                 commits += 1
-                cursor.execute("INSERT INTO entry (line) VALUES (?)", (line,))
+                cursor.execute(_INSERT, (commits, _HEAD + line, _SIGNATURE, _HASH))
                 if len(everybody) == 1:
                     author.send(b"+\n")
                 else:
                     for reader in everybody.values():
                         if reader is not author:
-                            reader.send(line)
+                            with suppress(OSError):  # full, or gone: it is no messenger
+                                reader.send(line)
                 if commits % _CHECKPOINT_COMMITS == 0:
                     cursor.connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
 
