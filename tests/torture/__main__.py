@@ -14,7 +14,7 @@ from pathlib import Path
 from time import monotonic
 
 from tests.torture.catalogue import TORTURES
-from tests.torture.trial import Figures, Lacking, Scale, Torture
+from tests.torture.trial import LEFT_OUT, Figures, Lacking, Scale, Torture
 
 
 def main() -> int:
@@ -30,6 +30,7 @@ def main() -> int:
     faulthandler.enable()
     scale = Scale.QUICK if options.quick else Scale.LONG
     chosen = [each for each in TORTURES if not options.names or each.name in options.names]
+    held = 0
     broken: list[str] = []
     left_out: list[str] = []
     for number, torture in enumerate(chosen, 1):
@@ -39,15 +40,20 @@ def main() -> int:
             figures = _run(torture, scale)
         except Lacking as lacking:
             left_out.append(f"{torture.name} (this machine lacks {lacking})")
-            print(f"    LEFT OUT: this machine lacks {lacking}", flush=True)
+            print(f"    {LEFT_OUT}: this machine lacks {lacking}", flush=True)
         except Exception:
             broken.append(torture.name)
             traceback.print_exc()
             print("    BROKEN", flush=True)
         else:
+            held += 1
+            left_out += [
+                f"{name} of {torture.name}"
+                for name, value in figures.items()
+                if str(value).startswith(LEFT_OUT)
+            ]
             told = ", ".join(f"{name} {value}" for name, value in figures.items())
             print(f"    holds in {monotonic() - started_s:.0f} s: {told}", flush=True)
-    held = len(chosen) - len(broken) - len(left_out)
     print(f"{held} of {len(chosen)} held; broken: {', '.join(broken) or 'none'}", end="; ")
     print(f"left out: {', '.join(left_out) or 'none'}.")
     return 1 if broken else 0

@@ -46,7 +46,7 @@ def run(scale: Scale, folder: Path) -> Figures:
             assert isinstance(refusal, Error), refusal
             assert refusal.code == ErrorCode.MAILBOX_FULL and refusal.id == sender.request, refusal
             assert refusal.detail
-        meanwhile.are_within(scale.of(6, 2), usual)
+        meanwhile.are_usual(usual, scale)
         sender.submit("bob", b"still welcome elsewhere")
         assert bob.fetch() == b"still welcome elsewhere"
 

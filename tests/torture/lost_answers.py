@@ -59,7 +59,7 @@ def lose_acknowledgements(alice: Visitor, bob: Visitor, times: int, rng: random.
 
 def run(scale: Scale, folder: Path) -> Figures:
     """A quarter of the cuts in each way."""
-    times = scale.of(8, 250)
+    times = scale.of(8, 500)
     rng = random.Random(3)
     ledger = Ledger()
     with ExitStack() as stack:

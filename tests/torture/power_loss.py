@@ -16,7 +16,7 @@ from tests.torture.crowd import Crowd
 from tests.torture.ledger import Ledger, Verdict
 from tests.torture.mortal_relay import PROGRAM, MortalRelay
 from tests.torture.mounts import Ext4
-from tests.torture.trial import Figures, Lacking, Scale
+from tests.torture.trial import LEFT_OUT, Figures, Lacking, Scale
 from tests.torture.unsynced import unsynced_stores
 from tests.torture.volatile_relay import VolatileRelay, heard
 
@@ -42,7 +42,7 @@ def run(scale: Scale, folder: Path) -> Figures:
     try:
         ledger = _cut_ext4(folder / "ext4", cuts, PROGRAM)
     except Lacking as lacking:
-        return {**in_memory, "ext4": f"LEFT OUT, this machine lacks {lacking}"}
+        return {**in_memory, "ext4": f"{LEFT_OUT}, this machine lacks {lacking}"}
     verdict = _cut_ext4(folder / "unsynced-ext4", careless, UNSYNCED).verdict()
     return {
         "in memory": " ".join(f"{name} {value}" for name, value in in_memory.items()),

@@ -78,8 +78,9 @@ def run(scale: Scale, folder: Path) -> Figures:
             slow.join(slow.keys)
             slow.say(*(History(slow.next_id(), LOBBY, 0, 3) for _ in range(_QUESTIONS)))
         asked = Waits.of(room.probe, 2 * _PROBES)  # until none of them takes any more
+        asked.median_is_usual(usual, scale)
         meanwhile = Waits.of(room.probe, _PROBES)
-        meanwhile.are_within(scale.of(6, 2), usual)
+        meanwhile.are_usual(usual, scale)
         growth_mib = relay.peak_growth_mib
         assert growth_mib <= _MEMORY_MAX_MIB, f"{growth_mib} MiB"
 

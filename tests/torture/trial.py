@@ -12,6 +12,8 @@ from enum import Enum
 from pathlib import Path
 
 Figures = Mapping[str, int | float | str]
+# So begins the figure of a part that this machine cannot try.
+LEFT_OUT = "LEFT OUT"
 
 
 class Scale(Enum):
