@@ -271,8 +271,9 @@ def _print_some(session: Session, limit: int, timeout_s: float) -> list[Reply]:
     for reply in lines:
         if session.as_json or reply.record["type"] not in _COMINGS_AND_GOINGS:
             session.output.show(reply.record)
-    session.output.flush()
+    session.output.await_room()
     with undisturbed():  # who ends us because of what was printed is not shown it again
+        session.output.flush()
         session.perform(requests.Printed(lines[-1].row))
     _say_strangers(session, lines)
     return lines

@@ -5,6 +5,7 @@ make it harmless, and bodies stay as they were sent.
 """
 
 import os
+import select
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -53,6 +54,11 @@ class Output:
             raise
         except OSError as error:
             raise _unwritable(error) from None
+
+    def await_room(self) -> None:
+        """Wait until standard output takes something, so that a flush is short."""
+        with suppress(OSError, ValueError):  # it has no descriptor, or is none to wait for
+            select.select((), (_standard_output(),), ())
 
     def flush(self) -> None:
         """Everything printed has left this process when the call returns."""

@@ -20,10 +20,10 @@ class WatchedStore:
         except BaseException as error:
             return [self._fault(error)] * len(operations)
 
-    def maintain(self) -> StoreError | None:
+    def maintain(self, *, nobody_waits: bool = False) -> StoreError | None:
         """See `Store.maintain`."""
         try:
-            return self._store.maintain()
+            return self._store.maintain(nobody_waits=nobody_waits)
         except BaseException as error:
             return self._fault(error)
 

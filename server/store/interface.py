@@ -291,8 +291,12 @@ class Store(Protocol):
         other. Raises nothing for a failing disk: StoreError with `fatal`, then and ever after.
         """
 
-    def maintain(self) -> StoreError | None:
-        """What may be done after the outcomes were released, such as a checkpoint."""
+    def maintain(self, *, nobody_waits: bool = False) -> StoreError | None:
+        """What may be done after the outcomes were released, such as a checkpoint.
+
+        With `nobody_waits` also what could wait, so that it is short, and not long when somebody
+        does.
+        """
 
     def close(self) -> None:
         """Leave nothing behind that the next start has to repair."""

@@ -42,6 +42,9 @@ _log = logging.getLogger(__name__)
 
 # 32 MiB of write-ahead log: a page that changes with every group is copied home once in 4,000.
 CHECKPOINT_PAGES: Final = 4_000
+# 4 MiB where nobody waits for the next commit: a copy of so little is short, one of 32 MiB is not,
+# and a room with 1,000 messages a second would meet it every ten seconds.
+CALM_CHECKPOINT_PAGES: Final = 500
 _WAL_KEPT_BYTES: Final = 2 * CHECKPOINT_PAGES * PAGE_BYTES
 _CACHE_KIB: Final = 64 * 1024
 
@@ -128,11 +131,12 @@ class SqliteStore:
             # The disk is full, or one of them cannot be done: find out which. The others can.
             return [self._run_alone(operation) for operation in operations]
 
-    def maintain(self) -> StoreError | None:
-        """See `Store.maintain`: copies the write-ahead log home, now that nobody waits."""
+    def maintain(self, *, nobody_waits: bool = False) -> StoreError | None:
+        """See `Store.maintain`: copies the write-ahead log home."""
         if self._failure is not None:
             return None
-        if not self._is_truncation_due and self._wal_pages < CHECKPOINT_PAGES:
+        pages_max = CALM_CHECKPOINT_PAGES if nobody_waits else CHECKPOINT_PAGES
+        if not self._is_truncation_due and self._wal_pages < pages_max:
             return None
         truncates = self._is_truncation_due and self._wal_pages > 0
         try:

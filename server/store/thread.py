@@ -71,7 +71,8 @@ class StorageThread:
                 outcomes = store.run(operations)
                 self._on_done(list(zip(tokens, outcomes, strict=True)))
                 del tokens, operations, outcomes  # while they are warm, not in the next round
-                failure = store.maintain()
+                nobody_waits = not self._waiting and self._queue.empty()
+                failure = store.maintain(nobody_waits=nobody_waits)
                 if failure is not None:
                     self._on_done([(MAINTENANCE, failure)])
         finally:

@@ -144,8 +144,9 @@ def test_the_first_silence_is_looked_into_soon(monkeypatch: pytest.MonkeyPatch) 
     assert looks == [2, 3]
 
 
-def test_who_ends_it_for_what_was_printed_is_not_shown_that_again() -> None:
-    """SIGTERM between the print and its mark waits for the mark."""
+@pytest.mark.parametrize("moment", ["as it leaves", "before its mark"])
+def test_who_ends_it_for_what_was_printed_is_not_shown_that_again(moment: str) -> None:
+    """SIGTERM from the moment at which a line leaves waits for the line's mark."""
 
     class Asked(BaseException):
         pass
@@ -155,17 +156,23 @@ def test_who_ends_it_for_what_was_printed_is_not_shown_that_again() -> None:
 
     marked: list[int] = []
 
-    def perform(request: AnyRequest) -> list[Reply]:
-        if isinstance(request, requests.Printed):
+    def ask(now: str) -> None:
+        if now == moment:
             # To this thread, as in the program, where no other one takes signals.
             signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+
+    def perform(request: AnyRequest) -> list[Reply]:
+        if isinstance(request, requests.Printed):
+            ask("before its mark")
             marked.append(request.row)
         return [Reply({"type": "notice"}, row=7)] if isinstance(request, requests.Take) else []
 
     before = signal.signal(signal.SIGTERM, end)
     try:
         with pytest.raises(Asked):
-            headless._print_some(Mock(perform=perform, introduced=set()), 1, 0.0)
+            session = Mock(perform=perform, introduced=set())
+            session.output.flush = lambda: ask("as it leaves")
+            headless._print_some(session, 1, 0.0)
     finally:
         signal.signal(signal.SIGTERM, before)
     assert marked == [7]

@@ -186,7 +186,7 @@ class MemoryStore:
         self.groups.append(len(operations))
         return [Done() for _ in operations]
 
-    def maintain(self) -> StoreError | None:
+    def maintain(self, *, nobody_waits: bool = False) -> StoreError | None:
         return None
 
     def close(self) -> None:

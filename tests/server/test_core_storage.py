@@ -34,8 +34,8 @@ class FailingStore:
             for operation in operations
         ]
 
-    def maintain(self) -> StoreError | None:
-        return self._store.maintain()
+    def maintain(self, *, nobody_waits: bool = False) -> StoreError | None:
+        return self._store.maintain(nobody_waits=nobody_waits)
 
     def close(self) -> None:
         self._store.close()

@@ -21,7 +21,7 @@ from saltline.server.store.interface import (
     TextsStored,
 )
 from saltline.server.store.schema import SCHEMA
-from saltline.server.store.sqlite import CHECKPOINT_PAGES, SqliteStore
+from saltline.server.store.sqlite import CALM_CHECKPOINT_PAGES, CHECKPOINT_PAGES, SqliteStore
 from tests.server.store_harness import (
     NOW_MS,
     RELAY_ID,
@@ -164,6 +164,19 @@ def test_the_log_is_copied_home_when_it_is_long(tmp_path: Path) -> None:
         store.run([envelope("ada", bytes(200_000)) for _ in range(CHECKPOINT_PAGES // 40)])
         store.maintain()
     assert path.stat().st_size > CHECKPOINT_PAGES * 8192
+    assert store._wal_pages == 0
+    store.close()
+
+
+def test_where_nobody_waits_it_is_copied_before_that_takes_long(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "relay.db", RELAY_ID)
+    store.run([account("ada")])
+    store.run([envelope("ada", bytes(200_000)) for _ in range(CALM_CHECKPOINT_PAGES // 20)])
+    pages = store._wal_pages
+    assert CALM_CHECKPOINT_PAGES < pages < CHECKPOINT_PAGES
+    store.maintain()
+    assert store._wal_pages == pages, "somebody may wait"
+    store.maintain(nobody_waits=True)
     assert store._wal_pages == 0
     store.close()
 

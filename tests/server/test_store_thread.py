@@ -32,6 +32,7 @@ class GatedStore:
         self.is_closed = False
         self.failure: StoreError | None = None
         self.threads: set[str] = set()
+        self.waits: list[bool] = []  # whether somebody did, after each group
 
     def run(self, operations: Sequence[Operation]) -> list[Outcome | StoreError]:
         self.groups.append(list(operations))
@@ -40,7 +41,8 @@ class GatedStore:
         assert self.gate.acquire(timeout=TIMEOUT_S)
         return [Done()] * len(operations)
 
-    def maintain(self) -> StoreError | None:
+    def maintain(self, *, nobody_waits: bool = False) -> StoreError | None:
+        self.waits.append(not nobody_waits)
         failure, self.failure = self.failure, None
         return failure
 
@@ -265,3 +267,16 @@ def test_a_long_group_does_not_wait_whatever_brought_it() -> None:
     assert [len(group) for group in store.groups] == [1, GATHERED_OPERATIONS]
     assert collected.tokens == list(range(1, 2 + GATHERED_OPERATIONS))
     assert thread.stop(TIMEOUT_S)
+
+
+def test_the_store_hears_whether_somebody_waits() -> None:
+    with Workshop() as shop:
+        store, collected, thread = shop.store, shop.collected, shop.thread
+        thread.start()
+        thread.submit([(1, work(1))])
+        assert store.entered.acquire(timeout=TIMEOUT_S)
+        thread.submit([(token, work(token)) for token in range(2, GROUP_MAX_OPERATIONS + 3)])
+        store.gate.release(3)
+        collected.wait_for(GROUP_MAX_OPERATIONS + 2)
+        assert thread.stop(TIMEOUT_S)
+        assert store.waits == [True, True, False]

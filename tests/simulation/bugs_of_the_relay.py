@@ -42,7 +42,7 @@ def commits_every_second_group(patches: Patches) -> None:
         return outcomes
 
     patches.put(SqliteStore, "_run_group", run_group)
-    patches.put(SqliteStore, "maintain", lambda _: None)
+    patches.put(SqliteStore, "maintain", lambda _, **__: None)
 
 
 def acknowledges_before_the_commit(patches: Patches) -> None:

@@ -146,7 +146,7 @@ class RelayMachine:
     def maintain(self) -> None:
         """What the storage thread does after a commit."""
         assert self.store is not None
-        failure = self.store.maintain()
+        failure = self.store.maintain(nobody_waits=not self.waiting)
         if failure is not None:
             self.done.append(((0, failure),))
 
