@@ -105,7 +105,7 @@ def run(scale: Scale, folder: Path) -> Figures:
         usual = Waits.of(pair.probe, _PROBES)
         relay.begin_to_measure()
         with _Greedy(relay) as greedy:
-            meanwhile = Waits.of(pair.probe, scale.of(_PROBES, 200 * _PROBES))
+            meanwhile = Waits.of(pair.probe, scale.of(_PROBES, 60 * _PROBES))  # within its own rate
             greedy.end()
         relay.is_well()
         meanwhile.are_usual(usual, scale)
