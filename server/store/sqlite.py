@@ -146,8 +146,9 @@ class SqliteStore:
         except _DISK_FAILED as error:
             return self._fail(error)
         except apsw.FullError:
-            # Everything is safe in the log, which grows until there is room again.
-            self._warn_of_full_disk()
+            # Everything is safe in the log, which grows until there is room again. What does not
+            # fit there any more is refused, and that is said then.
+            _log.warning("The relay's log finds no room at home: it stays, and is tried again.")
             self._wal_pages = 0
         return None
 
