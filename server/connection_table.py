@@ -23,7 +23,7 @@ class ConnectionTable:
         self._on_closed = on_closed
         self._close_s = close_s
         self._selector = selectors.DefaultSelector()
-        self._dozing: selectors.BaseSelector = selectors.SelectSelector()
+        self._dozing: selectors.BaseSelector | None = None  # for the wake-up alone
 
     def __len__(self) -> int:
         """How many descriptors its connections hold."""
@@ -34,15 +34,17 @@ class ConnectionTable:
         self._selector.register(wakeup, READ, None)
         # select() waits to the microsecond, epoll to the millisecond.
         is_low = wakeup.fileno() < _FD_SETSIZE
-        self._dozing = selectors.SelectSelector() if is_low else selectors.DefaultSelector()
-        self._dozing.register(wakeup, READ, None)
+        dozing = selectors.SelectSelector() if is_low else selectors.DefaultSelector()
+        dozing.register(wakeup, READ, None)
+        self._dozing = dozing
 
     def ready(self, timeout_s: float) -> list[tuple[Connection | None, int]]:
         """Wait: which connections are ready, for what; None for the wake-up."""
         return [(key.data, mask) for key, mask in self._selector.select(timeout_s)]
 
     def woken(self, timeout_s: float) -> list[tuple[Connection | None, int]]:
-        """Wait for the wake-up alone; as `ready`."""
+        """Wait for the wake-up alone; as `ready`. After `watch_wakeup`."""
+        assert self._dozing is not None
         return [(None, mask) for _, mask in self._dozing.select(timeout_s)]
 
     def add(self, connection: Connection) -> None:
@@ -109,4 +111,5 @@ class ConnectionTable:
     def close(self) -> None:
         """Give the selector back."""
         self._selector.close()
-        self._dozing.close()
+        if self._dozing is not None:
+            self._dozing.close()

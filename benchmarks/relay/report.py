@@ -12,6 +12,8 @@ from benchmarks.relay.works import BLAST, RAW, US, WORKS, Work
 
 Cells = list[str]
 _NONE: Final = "–"
+# From this share of its core on, the generator may have been what was slow.
+_BUSY_SHARE: Final = 0.9
 
 
 def _number(value: float | None, digits: int = 0, scale: float = 1.0) -> str:
@@ -156,6 +158,22 @@ def _generator(table: Table, work: str) -> Iterator[str]:
         )
 
 
+def _is_busy(table: Table, work: str, peer: str) -> bool:
+    keys = ("generator_share", "storm_own_share")
+    return any((table.median(work, peer, key) or 0) >= _BUSY_SHARE for key in keys)
+
+
+def _busy_generator(table: Table, work: str) -> Iterator[str]:
+    """Whose figures a second may be the generator's own; CPU is theirs all the same."""
+    busy = [peer for peer in table.peers(work) if _is_busy(table, work, peer)]
+    if busy:
+        yield ""
+        yield (
+            f"The generator was busy for {_share(_BUSY_SHARE)} % of its core or more beside"
+            f" {', '.join(busy)}: what is given a second may be its own limit there, CPU is not."
+        )
+
+
 def _others(table: Table) -> str:
     """Shares of a core, of which the greatest say how far the figures can be trusted."""
     shares = [row.figures["others_share"] for row in table.rows if "others_share" in row.figures]
@@ -192,4 +210,5 @@ def report(table: Table, about: dict[str, Any]) -> str:
             lines += ["", f"## {work.name}: {work.title}", ""]
             lines += _idle(table, work) if isinstance(work.setup, Idle) else _load(table, work)
             lines += _generator(table, work.name)
+            lines += _busy_generator(table, work.name)
     return "\n".join(lines) + "\n"

@@ -121,3 +121,12 @@ def test_every_target_is_of_a_work_that_has_its_peers() -> None:
     assert {each.work for each in TARGETS} <= set(works)
     assert all(US in work.peers for work in WORKS)
     assert all((each.at_least is None) != (each.at_most is None) for each in TARGETS)
+
+
+def test_rows_that_a_busy_generator_may_have_limited_are_named() -> None:
+    busy = {"per_s": 5.0, "generator_share": 0.95}
+    calm = {"per_s": 5.0, "generator_share": 0.6}
+    text = report(of(("room-256", US, calm), ("room-256", "inspircd", busy)), ABOUT)
+    assert "90 % of its core or more beside inspircd:" in text
+    calm_text = report(of(("room-256", US, calm)), ABOUT)
+    assert "or more beside" not in calm_text
