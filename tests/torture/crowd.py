@@ -153,7 +153,8 @@ class Recipient(_Somebody):
     """Shows each message once; acknowledges most at once, and some only when they come again.
 
     Now and then it writes to itself: the relay does a connection's work in order, so that with that
-    letter on its disk everything that was acknowledged before is deleted, and does not come again.
+    letter on its disk everything that was acknowledged before is deleted, and does not come again
+    (a disk that was too full to delete aside).
     """
 
     def __init__(self, crowd: "Crowd", name: str) -> None:
