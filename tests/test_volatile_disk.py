@@ -67,6 +67,16 @@ def lost_over_cuts(disk: VolatileDisk, synchronous: str) -> int:
     return lost
 
 
+@pytest.mark.parametrize(("synchronous", "is_synced"), [("FULL", True), ("NORMAL", False)])
+def test_it_tells_whether_a_cut_would_take_something(
+    disk: VolatileDisk, synchronous: str, is_synced: bool
+) -> None:
+    opened = database(disk, synchronous)
+    opened.execute("INSERT INTO kept VALUES (1, zeroblob(700))")
+    assert disk.is_synced == is_synced == (disk.least() == disk.files())
+    opened.close(True)
+
+
 def test_full_synchronisation_loses_no_commit(disk: VolatileDisk) -> None:
     assert lost_over_cuts(disk, "FULL") == 0
 

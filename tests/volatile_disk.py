@@ -140,6 +140,14 @@ class VolatileDisk:
         """What the worst cut would leave, by name: the synced alone."""
         return {name: bytes(inode.durable) for name, inode in sorted(self._durable_names.items())}
 
+    @property
+    def is_synced(self) -> bool:
+        """Whether a cut would take nothing: the platters have what programs read."""
+        names, durable = self._names, self._durable_names
+        return names.keys() == durable.keys() and all(
+            inode is durable[name] and inode.live == inode.durable for name, inode in names.items()
+        )
+
     def put(self, files: dict[str, bytes]) -> None:
         """Have these files, durably, and no others."""
         self.kill()

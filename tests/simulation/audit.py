@@ -2,13 +2,16 @@
 
 from hashlib import sha256
 
+import apsw
+
 from saltline.crypto.keylog import LogKey
 from saltline.server.store import interface as told
 from saltline.server.store import operations as ask
+from saltline.server.store.schema import NUMBER_BITS
 from saltline.server.store.sqlite import SqliteStore
 from tests.simulation.laboratory import require
-from tests.simulation.relay_machine import DATABASE
-from tests.simulation.wiretap import CANARY, Wiretap
+from tests.simulation.relay_machine import DATABASE, RelayMachine
+from tests.simulation.wiretap import CANARY, Promise, Wiretap
 from tests.volatile_disk import VolatileDisk
 
 
@@ -23,10 +26,27 @@ class Auditor:
         self.logs: dict[str, tuple[bytes, ...]] = {}
         self.ended: set[str] = set()  # accounts whose mailbox went with a device
         self.count = 0
+        self.looked_up = 0  # acknowledgements, in the step in which they were said
 
     def forget(self) -> None:
         """The last image was audited."""
         self._disk.forget()
+
+    def look_up_fresh(self, relay: RelayMachine) -> None:
+        """Whatever the relay acknowledged in this step would survive a power cut now.
+
+        Where the platters have every byte that programs read, the relay's own database is as good
+        as a copy of them, and quicker; where it does not say so, the whole copy is audited.
+        """
+        fresh, self._wiretap.fresh = self._wiretap.fresh, []
+        if not fresh:
+            return
+        self.looked_up += len(fresh)
+        if relay.store is not None and not relay.disk.is_down and relay.disk.is_synced:
+            database = relay.store._database
+            if not database.in_transaction and all(_has(database, each) for each in fresh):
+                return
+        self.audit(relay.disk.least(), "on the platters when it is acknowledged")
 
     def audit(self, image: dict[str, bytes], where: str) -> None:
         """Everything that was promised up to now, in this image."""
@@ -93,3 +113,15 @@ class Auditor:
                 lasts.get(room, 0) >= number,
                 f"entry {number} of {room}, which the relay acknowledged, is {where}",
             )
+
+
+def _has(database: apsw.Connection, promise: Promise) -> bool:
+    if promise.envelope:
+        query, values = "SELECT 1 FROM envelope WHERE envelope = ?", (promise.envelope,)
+        return database.execute(query, values).get is not None
+    if promise.account:
+        query, name = "SELECT 1 FROM account WHERE username = ?", promise.account
+        return database.execute(query, (name,)).get is not None
+    room, number = promise.entry
+    query = f"SELECT 1 FROM room JOIN entry ON slot = (room.id << {NUMBER_BITS} | ?) WHERE name = ?"
+    return database.execute(query, (number, room)).get is not None

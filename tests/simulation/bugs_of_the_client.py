@@ -217,6 +217,15 @@ def skips_what_it_missed_of_a_room(patches: Patches) -> None:
     patches.put(rooms.Rooms, "_fetch", lambda *_: None)
 
 
+def encrypts_its_whole_outbox_at_once(patches: Patches) -> None:
+    after = OutboxStore.after
+
+    def all_after(self: Any, conversation: str, item: int, _limit: int) -> Any:
+        return after(self, conversation, item, 1_000)
+
+    patches.put(OutboxStore, "after", all_after)
+
+
 CLIENT_BUGS: Final = tuple(
     Bug(plant)
     for plant in (
@@ -239,5 +248,6 @@ CLIENT_BUGS: Final = tuple(
         logs_what_is_written,
         forgets_half_a_frame,
         skips_what_it_missed_of_a_room,
+        encrypts_its_whole_outbox_at_once,
     )
 )

@@ -5,7 +5,7 @@ from typing import Any, Final
 import apsw
 
 from saltline.protocol import to_client
-from saltline.server import entrance, mailboxes, rooms
+from saltline.server import entrance, mailboxes, presence, rooms
 from saltline.server.store import operations as ask
 from saltline.server.store.accounts import Accounts
 from saltline.server.store.interface import EnvelopeStored, StoreError
@@ -14,6 +14,7 @@ from saltline.server.store.prekeys import Prekeys
 from saltline.server.store.rooms import Rooms as StoredRooms
 from saltline.server.store.sqlite import SqliteStore
 from saltline.server.store.tails import Tails
+from saltline.server.switchboard import Switchboard
 from tests.simulation.planting import Bug, Patches
 
 PREPARE: Final[Any] = SqliteStore._prepare
@@ -260,6 +261,17 @@ def takes_a_full_disk_for_done(patches: Patches) -> None:
     patches.put(SqliteStore, "_require_space", lambda *_: None)
 
 
+def reads_on_whatever_waits_for_the_disk(patches: Patches) -> None:
+    patches.put(Switchboard, "pause_if_too_much", lambda *_: None)
+
+
+def pushes_to_who_reads_too_slowly(patches: Patches) -> None:
+    def recipients(self: Any) -> Any:
+        return [each.number for one in self.accounts.values() for each in one.connections]
+
+    patches.put(presence.LiveRoom, "recipients", recipients)
+
+
 RELAY_BUGS: Final = tuple(
     Bug(plant)
     for plant in (
@@ -282,5 +294,7 @@ RELAY_BUGS: Final = tuple(
         rewrites_the_key_log,
         hides_an_account,
         hands_a_prekey_out_twice,
+        reads_on_whatever_waits_for_the_disk,
+        pushes_to_who_reads_too_slowly,
     )
 )

@@ -10,6 +10,7 @@ from saltline.client.model import Event
 from saltline.server.settings import Settings
 from tests.simulation.agenda import Agenda
 from tests.simulation.audit import Auditor
+from tests.simulation.bounds import bound_outbox
 from tests.simulation.client_machine import ClientMachine
 from tests.simulation.faults import Faults
 from tests.simulation.laboratory import Laboratory, require
@@ -129,7 +130,7 @@ class Machines:
         relay.tell(self.agenda.now_ms)
         while len(relay.done) > 1:
             relay.tell(self.agenda.now_ms)
-        if self.random.random() < 0.02:
+        if self.random.random() < 0.1:
             self.auditor.audit(relay.disk.least(), "on the platters while the relay serves")
 
     def relay_dies(self, *, power: bool) -> None:
@@ -223,6 +224,8 @@ class Machines:
     def tick_client(self, client: ClientMachine) -> None:
         if client.is_up and client.wire is not None and client.name not in self.faults.asleep:
             client.do(self.agenda.now_ms, lambda core, now_ms: core.tick(now_ms))
+            if client.is_up and not client.disk.is_down:
+                bound_outbox(client)
             if client.wire is None:
                 self.after_turn(client)
         label = f"{client.name} ticks"

@@ -10,7 +10,7 @@ from tests.simulation.simulation import SCENARIO, Outcome, Simulation
 TOLD_EVERY = 500
 SUMMED = (
     "steps", "said", "shown", "relay_starts", "client_deaths", "cuts", "commits", "boxes", "audits",
-    "days",
+    "looked_up", "days",
 )  # fmt: skip
 
 

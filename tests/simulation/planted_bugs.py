@@ -27,6 +27,8 @@ KNOWN_SEEDS: Final = {
     "uses_room_numbers_again_after_a_crash": 1,
     "broadcasts_before_the_commit": 11,
     "hands_a_prekey_out_twice": 1,
+    "reads_on_whatever_waits_for_the_disk": 3,
+    "pushes_to_who_reads_too_slowly": 29,
     "shows_what_comes_again": 11,
     "commits_the_ratchet_a_turn_too_late": 14,
     "acknowledges_before_its_commit": 1,
@@ -34,6 +36,7 @@ KNOWN_SEEDS: Final = {
     "takes_any_refusal_for_an_answer": 2,
     "reuses_a_nonce": 6,
     "deletes_private_halves_when_published": 4,
+    "encrypts_its_whole_outbox_at_once": 9,
 }
 
 

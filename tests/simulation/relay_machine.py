@@ -11,6 +11,8 @@ from saltline.crypto.signatures import certificate_payload
 from saltline.protocol.errors import ProtocolError
 from saltline.protocol.frames import FrameDecoder
 from saltline.protocol.limits import FRAME_MAX_BEFORE_LOGIN_BYTES, FRAME_MAX_BYTES
+from saltline.protocol.messages import decode_relay_message
+from saltline.protocol.to_client import Entries
 from saltline.server import effects
 from saltline.server.administration import AdminRequest
 from saltline.server.core import RelayCore
@@ -75,7 +77,7 @@ class RelayMachine:
         self.stop_reason = ""
         self.answers: dict[int, object] = {}
         self.said: list[str] = []  # lines for the log
-        self.commits = self.starts = 0
+        self.commits = self.starts = self.turns = 0
 
     # --- life ------------------------------------------------------------------------------------
 
@@ -220,11 +222,13 @@ class RelayMachine:
     # --- effects ---------------------------------------------------------------------------------
 
     def _carry_out(self, todo: Sequence[effects.Effect]) -> None:
+        self.turns += 1
         for effect in todo:
             match effect:
                 case effects.Send():
                     self._say(effect.connection, effect.frame)
                 case effects.Broadcast():
+                    self._require_for_the_quick(effect)
                     for number in effect.connections:
                         self._say(number, effect.frame)
                 case effects.Persist():
@@ -243,6 +247,13 @@ class RelayMachine:
                     self.said.append(effect.text)
                 case effects.Stop():
                     self.stop_reason = effect.reason
+
+    def _require_for_the_quick(self, effect: effects.Broadcast) -> None:
+        seats = [self.seats.get(number) for number in effect.connections]
+        if any(seat is not None and seat.is_congested for seat in seats):
+            messages = map(decode_relay_message, FrameDecoder().feed(effect.frame))
+            is_of_rooms = any(isinstance(message, Entries) for message in messages)
+            require(not is_of_rooms, "who reads too slowly gets no room entries")
 
     def _say(self, number: int, frame: bytes) -> None:
         seat = self.seats.get(number)

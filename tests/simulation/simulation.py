@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from saltline.client.vault.people import PeopleStore
+from tests.simulation.bounds import bound_client, bound_relay
 from tests.simulation.client_machine import ClientMachine
 from tests.simulation.laboratory import require
 from tests.simulation.machines import SCENARIO as SCENARIO
@@ -36,12 +37,17 @@ class Outcome:
     commits: int
     boxes: int
     audits: int
+    looked_up: int
     days: int
     trace: str
 
 
 class Simulation(Machines):
     """Chaos, calm, and what has to hold after it."""
+
+    def __init__(self, seed: int, *, tells: bool = False) -> None:
+        super().__init__(seed, tells=tells)
+        self._turns: dict[str, int] = {}  # of each client, and of the relay (""), looked at
 
     # --- running ---------------------------------------------------------------------------------
 
@@ -69,6 +75,7 @@ class Simulation(Machines):
             self.relay.commits,
             self.laboratory.boxes,
             self.auditor.count,
+            self.auditor.looked_up,
             days,
             self.agenda.trace,
         )
@@ -99,8 +106,21 @@ class Simulation(Machines):
     def _step(self) -> None:
         require(self.agenda.steps < STEPS_MAX, "a run comes to an end")
         self.agenda.step()
+        self.auditor.look_up_fresh(self.relay)
+        self._bound()
         if self.relay.is_up:
             self.mind_the_relay()
+
+    def _bound(self) -> None:
+        """Look at whoever had a turn in this step."""
+        settings, relay = self.relay.settings, self.relay
+        if relay.core is not None and relay.turns != self._turns.get(""):
+            self._turns[""] = relay.turns
+            bound_relay(relay.core, settings)
+        for name, client in self.clients.items():
+            if client.core is not None and client.turns != self._turns.get(name):
+                self._turns[name] = client.turns
+                bound_client(client, settings)
 
     # --- the end ---------------------------------------------------------------------------------
 

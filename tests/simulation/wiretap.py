@@ -27,6 +27,15 @@ CANARY = b"canary"
 INTRUDER = "intruder"
 
 
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """The relay has just said that it has this on its disk: one of the three."""
+
+    envelope: bytes = b""
+    entry: tuple[str, int] = ("", 0)  # room, number
+    account: str = ""
+
+
 @dataclass
 class Tapped:
     """One connection."""
@@ -53,6 +62,7 @@ class Wiretap:
         self.numbers: dict[tuple[str, int], bytes] = {}  # (mailbox's owner, number) -> H(envelope)
         self.posts: set[tuple[str, int]] = set()  # (room, number) that the relay acknowledged
         self.submitted = 0
+        self.fresh: list[Promise] = []  # not looked up yet
 
     def of(self, wire: Wire) -> Tapped:
         return self._taps.setdefault(wire.number, Tapped())
@@ -110,19 +120,25 @@ class Wiretap:
             assert isinstance(request, Submit)
             self.taken[sha256(request.envelope).digest()] = request.username
             self.submitted += 1
+            self.fresh.append(Promise(envelope=request.envelope))
         elif isinstance(message, Deliver):
             self._pushed(wire, tap, message)
         elif isinstance(message, Posted):
             self._asked(tap, message.id)
-            self.posts.add((message.room, message.number))
+            self._numbered(message.room, message.number)
         elif isinstance(message, Joined):
-            self.posts.add((message.room, message.number))
+            self._numbered(message.room, message.number)
         elif isinstance(message, Welcome):
             require(wire.client != INTRUDER, "nobody logs in without the key")
             assert tap.greeting is not None
             self.accounts.add(tap.greeting.username)
+            self.fresh.append(Promise(account=tap.greeting.username))
         elif isinstance(message, Error):
             tap.requests.pop(message.id, None)
+
+    def _numbered(self, room: str, number: int) -> None:
+        self.posts.add((room, number))
+        self.fresh.append(Promise(entry=(room, number)))
 
     def _asked(self, tap: Tapped, number: int) -> ClientMessage:
         request = tap.requests.pop(number, None)

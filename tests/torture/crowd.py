@@ -2,7 +2,8 @@
 
 Each sender has one lane, to one recipient, and keeps what was not acknowledged: after every cut it
 sends that again, in order, as a client does. Each recipient remembers what it has seen, as a client
-does, so that what comes again is dropped; and checks every byte.
+does, so that what comes again is dropped; and checks every byte. What may not come again counts as
+shown twice: what the relay has surely deleted, and one submission under two numbers.
 """
 
 import random
@@ -24,6 +25,8 @@ _ERROR: Final = msgspec.msgpack.encode("error")
 _LOOK_UP_S: Final = 0.2
 _PATIENCE_S: Final = 60.0
 _AT_ONCE: Final = 0.99
+# After so many acknowledgements a recipient makes sure that they are on the relay's disk.
+_SURE_EVERY: Final = 20
 
 
 class AnyRelay(Protocol):
@@ -133,7 +136,6 @@ class Sender(_Somebody):
         while not self.is_done:
             while len(self.unacknowledged) < self.crowd.window and not self.crowd.is_quiet.is_set():
                 self.last += 1
-                self.crowd.ledger.sent(self.lane, self.last)
                 self.unacknowledged.append(self.last)
             wire.say(*(self._submit(number) for number in self.unacknowledged))
             while self.unacknowledged:
@@ -143,18 +145,32 @@ class Sender(_Somebody):
                     self.unacknowledged.remove(answer.id)
 
     def _submit(self, number: int) -> Submit:
+        self.crowd.ledger.sent(self.lane, number)
         return Submit(number, self.recipient, 1, envelope_of(self.lane, number), b"")
 
 
 class Recipient(_Somebody):
-    """Shows each message once; acknowledges most at once, and some only when they come again."""
+    """Shows each message once; acknowledges most at once, and some only when they come again.
+
+    Now and then it writes to itself: the relay does a connection's work in order, so that with that
+    letter on its disk everything that was acknowledged before is deleted, and does not come again
+    (a disk that was too full to delete aside).
+    """
 
     def __init__(self, crowd: "Crowd", name: str) -> None:
         super().__init__(crowd, name)
         self.seen: set[tuple[str, int]] = set()
+        self.deleted: set[int] = set()  # numbers that the relay has deleted for sure
         self.again = 0
         self._random = random.Random(name)
         self._has_everything = False
+        self._lane = f"{name}>{name}"
+        self._last = 0  # letter to itself
+        # On this connection: the last number; what was acknowledged since the last letter to
+        # itself, and before the one that is not answered yet.
+        self._pushed = 0
+        self._acknowledged: list[int] = []
+        self._to_be_sure: list[int] = []
 
     @property
     def is_done(self) -> bool:
@@ -163,6 +179,7 @@ class Recipient(_Somebody):
     def talk(self, wire: Caller) -> None:
         # What comes after the last call, up to "caught up", is all that there is.
         is_last_call = self.crowd.is_last_call.is_set()
+        self._pushed, self._acknowledged, self._to_be_sure = 0, [], []
         wire.sock.settimeout(_LOOK_UP_S)
         for delivered in wire.aside:
             if isinstance(delivered, Deliver):
@@ -176,19 +193,35 @@ class Recipient(_Somebody):
                 continue
             if isinstance(message, Deliver):
                 self._take(wire, message, is_last_call)
+            elif isinstance(message, Submitted):
+                self.crowd.ledger.acknowledged(self._lane, message.id)
+                self.deleted.update(self._to_be_sure)
+                self._to_be_sure = []
             elif isinstance(message, CaughtUp):
                 self._has_everything = is_last_call
 
     def _take(self, wire: Caller, delivered: Deliver, is_last_call: bool) -> None:
-        found = read_envelope(delivered.envelope)
+        number, found = delivered.number, read_envelope(delivered.envelope)
+        assert number > self._pushed, f"{self.name}: number {number} after {self._pushed}"
+        self._pushed = number
+        self.crowd.ledger.handed_over(*found, number)
         is_new = found not in self.seen
-        if is_new:
+        if is_new or number in self.deleted:
             self.seen.add(found)
             self.crowd.ledger.shown(*found)
         else:
             self.again += 1
         if is_last_call or not is_new or self._random.random() < _AT_ONCE:
-            wire.say(Acknowledge((delivered.number,), b""))
+            wire.say(Acknowledge((number,), b""))
+            self._acknowledged.append(number)
+            if len(self._acknowledged) >= _SURE_EVERY and not self._to_be_sure and not is_last_call:
+                self._make_sure(wire)
+
+    def _make_sure(self, wire: Caller) -> None:
+        self._to_be_sure, self._acknowledged = self._acknowledged, []
+        self._last += 1
+        self.crowd.ledger.sent(self._lane, self._last)
+        wire.say(Submit(self._last, self.name, 1, envelope_of(self._lane, self._last), b""))
 
 
 class Crowd:
@@ -249,6 +282,11 @@ class Crowd:
     def handed_over_again(self) -> int:
         """Deliveries that a recipient had seen before."""
         return sum(recipient.again for recipient in self.recipients)
+
+    @property
+    def surely_deleted(self) -> int:
+        """Deliveries that the relay had to forget, whatever happened to it afterwards."""
+        return sum(len(recipient.deleted) for recipient in self.recipients)
 
     def await_acknowledged(self, count: int) -> None:
         """Until this many were acknowledged in all."""

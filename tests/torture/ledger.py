@@ -3,14 +3,17 @@
     ledger = Ledger()
     ledger.sent("ada>bob", 1)            before it leaves; the numbers of a lane only grow
     ledger.acknowledged("ada>bob", 1)    its sender was told that it is safe
+    ledger.handed_over("ada>bob", 1, 7)  the relay pushed it, as number 7 of Bob's mailbox
     ledger.shown("ada>bob", 1)           its recipient saw it
     figures = ledger.hold(10_000)        AssertionError unless 0 lost, 0 twice, 0 out of order
 
 A lane is one sender's way to one recipient. What was sent and not acknowledged may be shown, once
-and in its place, or not. Any thread may tell; nothing is forgotten.
+and in its place, or not. What was sent again may have a number for each time that it left, and no
+number is another's as well. Any thread may tell; nothing is forgotten.
 """
 
 import threading
+from collections import Counter
 from dataclasses import dataclass
 
 from tests.torture.trial import Figures
@@ -49,10 +52,11 @@ class Verdict:
 class _Lane:
     """What is known of one lane."""
 
-    __slots__ = ("acknowledged", "highest", "sent", "shown", "shown_order")
+    __slots__ = ("acknowledged", "handed_over", "highest", "sent", "shown", "shown_order")
 
     def __init__(self) -> None:
-        self.sent: set[int] = set()
+        self.sent: Counter[int] = Counter()  # how often each left
+        self.handed_over: set[tuple[int, int]] = set()  # each, and its number in the mailbox
         self.highest = 0
         self.acknowledged: set[int] = set()
         self.shown: set[int] = set()
@@ -65,6 +69,8 @@ class Ledger:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._lanes: dict[str, _Lane] = {}
+        self._owners: dict[tuple[str, int], tuple[str, int]] = {}  # (mailbox, number) -> whose
+        self._reused: list[tuple[str, int]] = []  # under a number that was another's
         self._acknowledged = 0
 
     @property
@@ -77,7 +83,7 @@ class Ledger:
         with self._lock:
             known = self._lanes.setdefault(lane, _Lane())
             assert number in known.sent or number > known.highest, (lane, number)
-            known.sent.add(number)
+            known.sent[number] += 1
             known.highest = max(known.highest, number)
 
     def acknowledged(self, lane: str, number: int) -> None:
@@ -87,6 +93,15 @@ class Ledger:
             assert number in known.sent, f"acknowledged, and never sent: {lane} {number}"
             self._acknowledged += number not in known.acknowledged
             known.acknowledged.add(number)
+
+    def handed_over(self, lane: str, number: int, place: int) -> None:
+        """The relay pushed it, perhaps once more, as this number of its recipient's mailbox."""
+        mailbox = lane.partition(">")[2]
+        with self._lock:
+            self._lanes.setdefault(lane, _Lane()).handed_over.add((number, place))
+            owner = self._owners.setdefault((mailbox, place), (lane, number))
+            if owner != (lane, number):
+                self._reused.append((lane, number))
 
     def shown(self, lane: str, number: int) -> None:
         """Its recipient saw it."""
@@ -118,8 +133,11 @@ class Ledger:
                 again, late = _repeats_and_laggards(lane.shown_order)
                 lost += note("lost", name, sorted(lane.acknowledged - lane.shown))
                 twice += note("twice", name, again)
+                twice += note("stored twice", name, _of_too_many_numbers(lane))
                 disordered += note("out of order", name, late)
-                foreign += note("never sent", name, sorted(lane.shown - lane.sent))
+                foreign += note("never sent", name, sorted(lane.shown - lane.sent.keys()))
+            for name, number in self._reused:
+                twice += note("under another's number", name, [number])
         return Verdict(acknowledged, shown, lost, twice, disordered, foreign, "; ".join(first))
 
     def hold(self, least: int) -> Figures:
@@ -128,6 +146,12 @@ class Ledger:
         assert verdict.is_clean, verdict
         assert verdict.acknowledged >= least, f"only {verdict.acknowledged} of {least} were tried"
         return verdict.figures
+
+
+def _of_too_many_numbers(lane: _Lane) -> list[int]:
+    """What has more numbers than times that it was sent: one submission, taken twice."""
+    places = Counter(number for number, _ in lane.handed_over)
+    return sorted(number for number, count in places.items() if count > lane.sent[number])
 
 
 def _repeats_and_laggards(order: list[int]) -> tuple[list[int], list[int]]:

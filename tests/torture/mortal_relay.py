@@ -5,7 +5,8 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
 from types import TracebackType
@@ -139,6 +140,18 @@ class MortalRelay:
             self.serving.clear()
             self._process.stdout.close()
             self._process = None
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """If it runs: between two of its instructions, for a copy of one moment."""
+        if self._process is None:
+            yield
+            return
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
 
     # --- those who talk to it ------------------------------------------------------------------
 

@@ -20,7 +20,7 @@ class Way(Enum):
 class Proxy:
     """Passes bytes on, both ways, for any number of connections. Any thread may ask.
 
-    `cuts` counts the connections that `cut_at_next` ended.
+    `connections` counts those that came through, `cuts` those that `cut_at_next` ended.
     """
 
     def __init__(self, relay_port: int) -> None:
@@ -32,7 +32,7 @@ class Proxy:
         self._threads: list[threading.Thread] = []
         self._armed: Way | None = None
         self._is_closing = False
-        self._connections = 0
+        self.connections = 0
         self._deaf = 0  # connections up to this one are swallowed
         self.cuts = 0
         self.is_refusing = False  # from now on whoever comes is sent away
@@ -65,7 +65,7 @@ class Proxy:
 
     def swallow(self) -> None:
         """Connections of now stay open, and nothing comes through them any more."""
-        self._deaf = self._connections
+        self._deaf = self.connections
 
     def is_deaf(self, connection: int) -> bool:
         """Whether this connection is swallowed."""
@@ -92,8 +92,8 @@ class Proxy:
             with self._lock:
                 self._open |= {client, relay}
                 self._threads = [each for each in self._threads if each.is_alive()]
-            self._connections += 1
-            pair = _Pair(self, self._connections, client, relay)
+            self.connections += 1
+            pair = _Pair(self, self.connections, client, relay)
             self._begin(pair.pump, client, relay, Way.TO_RELAY)
             self._begin(pair.pump, relay, client, Way.TO_CLIENT)
 

@@ -19,7 +19,7 @@ SERVES_AT_MOST_S = 0.25
 
 def run(scale: Scale, folder: Path) -> Figures:
     """Kill the relay under a crowd of wire clients and a pair of real ones."""
-    kills, lines = scale.of(10, 200), scale.of(200, 2_000)
+    kills, lines = scale.of(10, 200), scale.of(300, 6_000)
     ledger = Ledger()
     rng = random.Random(11)
     with MortalRelay(folder / "relay") as relay:
@@ -52,10 +52,12 @@ def run(scale: Scale, folder: Path) -> Figures:
         relay.check()
         assert "Traceback" not in relay.log_text
     least = scale.of(1_000, 10_000)
+    assert 2 * crowd.surely_deleted > least, "too little that may not come again"
     return {
         "kills": deaths,
         "orderly stops under load": stops,
         **ledger.hold(least),
         "of real clients": len(pair.rows),
         "handed over again and dropped": crowd.handed_over_again,
+        "deleted for sure": crowd.surely_deleted,
     }

@@ -60,6 +60,11 @@ class Threads:
         except BaseException as failure:
             self._failures.append(failure)
 
+    @property
+    def failed(self) -> bool:
+        """Whether one of them has."""
+        return bool(self._failures)
+
     def join(self) -> None:
         """Wait for all of them."""
         for thread in self._threads:

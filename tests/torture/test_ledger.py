@@ -41,6 +41,32 @@ def test_each_fault_is_found_and_named(
         ledger.hold(0)
 
 
+def test_what_was_sent_again_may_have_a_number_for_each_time() -> None:
+    ledger = ledger_of([1, 2], [1, 2])
+    ledger.sent(LANE, 2)
+    for number, place in ((1, 1), (2, 2), (2, 3), (2, 3), (1, 1)):
+        ledger.handed_over(LANE, number, place)
+    assert ledger.verdict().is_clean
+
+
+@pytest.mark.parametrize(
+    ("handed_over", "word"),
+    [
+        ([(1, 1), (1, 2)], "stored twice: ada>bob 1"),
+        ([(1, 1), (2, 1)], "under another's number: ada>bob 2"),
+    ],
+)
+def test_numbers_of_the_mailbox_name_one_submission_each(
+    handed_over: list[tuple[int, int]], word: str
+) -> None:
+    ledger = ledger_of([1, 2], [1, 2])
+    for number, place in handed_over:
+        ledger.handed_over(LANE, number, place)
+    assert ledger.verdict().twice == 1
+    with pytest.raises(AssertionError, match=word):
+        ledger.hold(0)
+
+
 def test_too_little_is_no_proof() -> None:
     with pytest.raises(AssertionError, match="only 1 of 2"):
         ledger_of([1], [1]).hold(2)
