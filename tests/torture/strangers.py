@@ -96,7 +96,7 @@ class _Scene:
                 Attackers(
                     self.relay.port,
                     [kind],
-                    seconds=_LOGIN_S + _BEYOND_S,
+                    seconds=_LOGIN_S + 2 * _BEYOND_S,  # whoever is borne too long is seen
                     addresses=1000,
                     rate=rate,
                 )
