@@ -264,17 +264,31 @@ def receive_forever(session: Session, *, endless: bool) -> None:
 
 
 def _print_some(session: Session, limit: int, timeout_s: float) -> list[Reply]:
-    """Print the next lines; only when they have left this process are they marked as printed."""
+    """Print the next lines; only when they have left this process are they marked as printed.
+
+    Who ends us because of what was printed is not shown it again.
+    """
     lines = session.perform(requests.Take(limit, timeout_s))
     if not lines:
         return lines
-    for reply in lines:
-        if session.as_json or reply.record["type"] not in _COMINGS_AND_GOINGS:
-            session.output.show(reply.record)
-    session.output.await_room()
-    with undisturbed():  # who ends us because of what was printed is not shown it again
-        session.output.flush()
-        session.perform(requests.Printed(lines[-1].row))
+    printed = 0  # the last row that has left, and has no mark yet
+    try:
+        for reply in lines:
+            if session.as_json or reply.record["type"] not in _COMINGS_AND_GOINGS:
+                end = session.output.begin(reply.record)
+                with undisturbed():
+                    session.output.finish(end)
+                    printed = reply.row
+        with undisturbed():
+            session.perform(requests.Printed(lines[-1].row))
+            printed = 0
+    except Exception:  # it could not be printed
+        raise
+    except BaseException:  # a signal
+        if printed:
+            with undisturbed():
+                session.perform(requests.Printed(printed))
+        raise
     _say_strangers(session, lines)
     return lines
 

@@ -42,23 +42,40 @@ class Output:
 
     def show(self, record: Record) -> None:
         """Print one record."""
-        self.write(encode_record(record) if self._as_json else human(record))
+        self.write(self._line(record))
 
     def write(self, text: str) -> None:
         """Print lines; what the terminal's encoding lacks is escaped."""
-        stream = _standard_output()
-        data = (text + "\n").encode(stream.encoding or "utf-8", "backslashreplace")
+        self._put(_encoded(text))
+
+    def begin(self, record: Record) -> bytes:
+        """Print one record but for its end, which is returned: `finish` need not wait long for it.
+
+        Any signal may come meanwhile: before its end nobody takes a line for printed.
+        """
+        data = _encoded(self._line(record))
+        if beginning := data[: -select.PIPE_BUF]:
+            self._put(beginning)
+            self.flush()
+        with suppress(OSError, ValueError):  # it has no descriptor, or is none to wait for
+            select.select((), (_standard_output(),), ())
+        return data[-select.PIPE_BUF :]
+
+    def finish(self, end: bytes) -> None:
+        """What `begin` left; the line has left this process when the call returns."""
+        self._put(end)
+        self.flush()
+
+    def _line(self, record: Record) -> str:
+        return encode_record(record) if self._as_json else human(record)
+
+    def _put(self, data: bytes) -> None:
         try:
-            stream.buffer.write(data)
+            _standard_output().buffer.write(data)
         except BrokenPipeError:
             raise
         except OSError as error:
             raise _unwritable(error) from None
-
-    def await_room(self) -> None:
-        """Wait until standard output takes something, so that a flush is short."""
-        with suppress(OSError, ValueError):  # it has no descriptor, or is none to wait for
-            select.select((), (_standard_output(),), ())
 
     def flush(self) -> None:
         """Everything printed has left this process when the call returns."""
@@ -70,6 +87,10 @@ class Output:
         except OSError as error:
             discard_standard_output()
             raise _unwritable(error) from None
+
+
+def _encoded(text: str) -> bytes:
+    return (text + "\n").encode(_standard_output().encoding or "utf-8", "backslashreplace")
 
 
 def _standard_output() -> TextIO:

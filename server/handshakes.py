@@ -122,6 +122,7 @@ class HandshakeThread:
         self._silent: dict[int, _Handshake] = {}
         self._spoken: dict[int, _Handshake] = {}
         self._begun: dict[int, _Handshake] = {}
+        self._lone: dict[int, _Handshake] = {}  # have spoken, each alone of its address
         self._by_group: dict[str, list[_Handshake]] = {}
         self._arriving = 0  # taken from the inbox, and in none of these yet
         self._cost: dict[str, int] = {}  # lately, by group
@@ -253,6 +254,12 @@ class HandshakeThread:
     def _queue(self, handshake: _Handshake) -> None:
         """It has spoken: let it wait for its turn."""
         self._spoken[handshake.descriptor] = handshake
+        if self._is_lone(handshake):
+            self._lone[handshake.descriptor] = handshake
+
+    def _is_lone(self, handshake: _Handshake) -> bool:
+        group = handshake.group
+        return len(self._by_group[group]) == 1 and self._cost.get(group, 0) < COST_BEGUN
 
     def _begin_some(self) -> None:
         cost = self._cost
@@ -274,12 +281,18 @@ class HandshakeThread:
         """Whose turn it is, in order; `may_all`: those above COST_FREE_MAX too.
 
         Who finished a few handshakes, and owes none, is as good as a newcomer: of a crowd that all
-        come back, the newest are taken without looking at the others.
+        come back, the newest are taken without looking at the others. Of who is alone none is
+        passed over, however many of a crowd come after: its addresses too owe nothing at first.
         """
         cost = self._cost
-        free: list[_Handshake] = []
+        free = self._newest_lone()
+        if len(free) == BEGINNINGS_PER_TURN:
+            return free
+        chosen = {each.descriptor for each in free}
         waiting: list[_Handshake] = []
         for each in islice(reversed(self._spoken.values()), _NEWEST):
+            if each.descriptor in chosen:
+                continue
             spent = cost.get(each.group, 0)
             if spent < COST_BEGUN:
                 free.append(each)
@@ -289,6 +302,18 @@ class HandshakeThread:
                 waiting.append(each)
         waiting.sort(key=lambda each: cost[each.group])
         return free + waiting[: BEGINNINGS_PER_TURN - len(free)]
+
+    def _newest_lone(self) -> list[_Handshake]:
+        """As many as may begin at once; who is alone no more is forgotten."""
+        found: list[_Handshake] = []
+        no_more: list[_Handshake] = []
+        for each in reversed(self._lone.values()):
+            (found if self._is_lone(each) else no_more).append(each)
+            if len(found) == BEGINNINGS_PER_TURN:
+                break
+        for each in no_more:
+            del self._lone[each.descriptor]
+        return found
 
     def _has_room(self, now_s: float) -> bool:
         """Whether another may begin; one that takes its time may have to go for that."""
@@ -309,7 +334,8 @@ class HandshakeThread:
 
     def _first_to_go(self, handshakes: dict[int, _Handshake]) -> _Handshake:
         oldest = islice(handshakes.values(), _OLDEST)
-        return max(oldest, key=lambda each: self._cost.get(each.group, 0))
+        cost, by_group = self._cost, self._by_group
+        return max(oldest, key=lambda each: (cost.get(each.group, 0), len(by_group[each.group])))
 
     def _begin(self, handshake: _Handshake) -> None:
         context, statement = self._tls()
@@ -325,6 +351,7 @@ class HandshakeThread:
             return
         handshake.statement = statement
         del self._spoken[handshake.descriptor]
+        self._lone.pop(handshake.descriptor, None)
         self._begun[handshake.descriptor] = handshake
         self._go_on(handshake)
 
@@ -357,7 +384,7 @@ class HandshakeThread:
         handshake.mask = mask
 
     def _forget(self, handshake: _Handshake) -> None:
-        for handshakes in (self._silent, self._spoken, self._begun):
+        for handshakes in (self._silent, self._spoken, self._lone, self._begun):
             handshakes.pop(handshake.descriptor, None)
         siblings = self._by_group[handshake.group]
         siblings.remove(handshake)

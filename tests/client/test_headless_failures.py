@@ -1,6 +1,7 @@
 """How a headless command fails: one sentence, one exit status, no traceback."""
 
 import os
+import select
 import signal
 import threading
 from collections.abc import Iterator
@@ -10,6 +11,8 @@ from unittest.mock import Mock
 import pytest
 
 from saltline.client import headless, requests
+from saltline.client.output import Output
+from saltline.client.records import Record
 from saltline.client.requests import AnyRequest, Reply
 from tests.client.programs import House, Shell
 
@@ -144,9 +147,20 @@ def test_the_first_silence_is_looked_into_soon(monkeypatch: pytest.MonkeyPatch) 
     assert looks == [2, 3]
 
 
-@pytest.mark.parametrize("moment", ["as it leaves", "before its mark"])
-def test_who_ends_it_for_what_was_printed_is_not_shown_that_again(moment: str) -> None:
-    """SIGTERM from the moment at which a line leaves waits for the line's mark."""
+@pytest.mark.parametrize(
+    ("moment", "finished"),
+    [
+        ("as 7 begins", []),
+        ("as 7 leaves", [7]),
+        ("as 8 begins", [7]),
+        ("as 8 leaves", [7, 8]),
+        ("before the mark", [7, 8]),
+    ],
+)
+def test_who_ends_it_for_what_was_printed_is_not_shown_that_again(
+    moment: str, finished: list[int]
+) -> None:
+    """SIGTERM waits for a line that leaves, and for the mark of all that have left."""
 
     class Asked(BaseException):
         pass
@@ -155,6 +169,7 @@ def test_who_ends_it_for_what_was_printed_is_not_shown_that_again(moment: str) -
         raise Asked
 
     marked: list[int] = []
+    left: list[int] = []
 
     def ask(now: str) -> None:
         if now == moment:
@@ -163,16 +178,41 @@ def test_who_ends_it_for_what_was_printed_is_not_shown_that_again(moment: str) -
 
     def perform(request: AnyRequest) -> list[Reply]:
         if isinstance(request, requests.Printed):
-            ask("before its mark")
+            ask("before the mark")
             marked.append(request.row)
-        return [Reply({"type": "notice"}, row=7)] if isinstance(request, requests.Take) else []
+        is_take = isinstance(request, requests.Take)
+        return [Reply({"type": "notice", "row": row}, row=row) for row in (7, 8) if is_take]
+
+    def begin(record: Record) -> bytes:
+        ask(f"as {record['row']} begins")
+        return bytes([record["row"]])
+
+    def finish(end: bytes) -> None:
+        ask(f"as {end[0]} leaves")
+        left.append(end[0])
 
     before = signal.signal(signal.SIGTERM, end)
     try:
         with pytest.raises(Asked):
             session = Mock(perform=perform, introduced=set())
-            session.output.flush = lambda: ask("as it leaves")
-            headless._print_some(session, 1, 0.0)
+            session.output.begin = begin
+            session.output.finish = finish
+            headless._print_some(session, 2, 0.0)
     finally:
         signal.signal(signal.SIGTERM, before)
-    assert marked == [7]
+    assert left == finished
+    assert marked == finished[-1:]
+
+
+def test_of_a_line_that_is_on_its_way_only_the_end_is_left(
+    capfdbinary: pytest.CaptureFixture[bytes],
+) -> None:
+    """Whatever does not fit into a pipe may wait for its reader, and be interrupted."""
+    output = Output(as_json=True)
+    end = output.begin({"type": "notice", "body": "x" * 100_000})
+    begun = capfdbinary.readouterr().out
+
+    assert len(end) == select.PIPE_BUF and end.endswith(b'"}\n')
+    assert begun.count(b"x") > 90_000 and b"\n" not in begun
+    output.finish(end)
+    assert capfdbinary.readouterr().out == end

@@ -31,9 +31,9 @@ def relay(tmp_path: Path) -> Iterator[Relay]:
 
 
 def drip(
-    client: WireClient, data: Callable[[int], bytes]
+    client: WireClient, data: Callable[[int], bytes], *, waits_for_answers: bool = False
 ) -> tuple[list[RelayMessage], Error, float]:
-    """Send a little now and then until the relay ends it.
+    """Send a little now and then until the relay ends it; or whenever the last was answered.
 
     Returns what it answered, its last word, and after how long, in seconds, that came.
     """
@@ -43,8 +43,9 @@ def drip(
     position = 0
     with suppress(ConnectionError, ssl.SSLError):
         while monotonic() < began_s + TIMEOUT_S:
-            client.sock.sendall(data(position))
-            position += 1
+            if not waits_for_answers or len(bodies) >= position:
+                client.sock.sendall(data(position))
+                position += 1
             with suppress(TimeoutError):
                 if not (received := client.sock.recv(4096)):
                     break
@@ -83,9 +84,26 @@ def test_whole_frames_do_not_move_the_deadline_to_log_in(tmp_path: Path) -> None
     with Relay(config_in(tmp_path, settings=settings)) as relay:
         hello, question = encode_frame(HELLO), encode_frame(encode_message(CheckInvite(1, "no")))
         with WireClient(relay.address.port) as stranger:
-            answers, error, took_s = drip(stranger, lambda turn: question if turn else hello)
+            # A question before the answer to the last would be too early.
+            answers, error, took_s = drip(
+                stranger, lambda turn: question if turn else hello, waits_for_answers=True
+            )
     assert [type(answer) for answer in answers[:2]] == [Challenge, Error]
     assert error.code == ErrorCode.TOO_SLOW
+    assert DEADLINE_S <= took_s < TIMEOUT_S
+
+
+def test_nor_does_a_login_in_drips(tmp_path: Path) -> None:
+    settings = Settings(login_deadline_s=DEADLINE_S)
+    with Relay(config_in(tmp_path, settings=settings)) as relay:
+        hello, login = encode_frame(HELLO), encode_frame(bytes(10_000))
+        with WireClient(relay.address.port) as stranger:
+            answers, error, took_s = drip(
+                stranger, lambda turn: login[turn - 1 : turn] if turn else hello
+            )
+    assert [type(answer) for answer in answers] == [Challenge]
+    assert error.code == ErrorCode.TOO_SLOW
+    assert "Nobody logged in" in error.detail
     assert DEADLINE_S <= took_s < TIMEOUT_S
 
 

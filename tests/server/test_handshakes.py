@@ -119,6 +119,22 @@ def test_who_began_fewest_comes_first_and_of_these_the_newest(scene: Scene) -> N
     assert scene.begun == ["crowded", "second", "first", "crowded"]
 
 
+def test_who_is_alone_is_not_passed_over_for_a_crowd_that_owes_nothing_yet(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(handshakes, "_NEWEST", 8)
+    with monkeypatch.context() as patch:
+        patch.setattr(scene.thread, "_has_room", lambda _now_s: False)
+        for group in ("lone", *("crowded", "fresh") * 8, "last"):
+            scene.arrive(group)
+        scene.turn()
+        scene.turn()
+    assert scene.begun == []
+    scene.turn()
+    assert scene.begun[:2] == ["last", "lone"]
+    assert len(scene.thread._lone) == 0
+
+
 def test_beyond_the_first_few_an_address_gets_half_of_the_time(scene: Scene, clock: Clock) -> None:
     for _ in range(FREE + 3):
         scene.arrive("crowded")

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from time import monotonic
 
 import pytest
 
@@ -94,6 +95,7 @@ def test_silent_clients_are_closed_at_their_deadline_and_hold_nobody_up(tmp_path
 
 def test_the_handshake_deadline_is_a_total(tmp_path: Path) -> None:
     with ScriptedRelay(config_in(tmp_path, deadlines=Deadlines(handshake_s=0.2))) as relay:
+        began_s = monotonic()
         with tcp(relay) as sock:
             sock.settimeout(0.02)
             sent = b"\x16\x03\x01\x40\x00\x01"  # the beginning of a long ClientHello
@@ -109,6 +111,7 @@ def test_the_handshake_deadline_is_a_total(tmp_path: Path) -> None:
                     break
             else:
                 pytest.fail("the relay waited on and on")
+        assert monotonic() >= began_s + 0.2, "it was not the deadline that ended it"
 
 
 def test_of_too_many_silent_ones_the_oldest_gives_way(tmp_path: Path) -> None:

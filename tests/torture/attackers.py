@@ -1,30 +1,37 @@
-"""Strangers who mean harm, in a process of their own, at the lowest priority.
+"""Strangers who mean harm, in a process of their own, with as much right to a core as anyone.
 
 python -m tests.torture.attackers PORT SECONDS ADDRESSES RATE KIND...
 
 Of each kind, RATE connections a second come from ADDRESSES loopback addresses in turn (0: as many
-as it can) for SECONDS. At the end it prints how many it made.
+as it can) for SECONDS, and stay for as long as the relay bears them. At the end of each kind it
+prints how many it made, and how long the relay bore one at most, in seconds.
 """
 
-import os
+import resource
+import select
 import socket
 import ssl
 import subprocess
 import sys
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from time import monotonic, sleep
 from typing import Final
 
 from saltline.protocol.frames import encode_frame
+from saltline.protocol.messages import encode_message
+from saltline.protocol.to_relay import CheckInvite
 from tests.server.edge import CONTEXT, reset
 from tests.server.wire_client import HELLO
 
 # Linux: choose the port when connecting, so that many connections of one address stay cheap.
 _IP_BIND_ADDRESS_NO_PORT: Final = 24
-_HELD_MAX: Final = 3000
+# As many as it may have open, less what it needs itself.
+_HELD_MAX: Final = min(20_000, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - 100)
 _TLS_PATIENCE_S: Final = 2.0
+_LOOK_EVERY_S: Final = 0.25
+_DRIP_EVERY_S: Final = 1.0
 
 Attack = Callable[[socket.socket], socket.socket | None]
 """What is done with a fresh connection; who is to be held open."""
@@ -73,6 +80,8 @@ def _in_tls(data: bytes) -> Attack:
     return attack
 
 
+_QUESTION: Final = encode_frame(encode_message(CheckInvite(1, "no")))
+
 ATTACKS: Final[dict[str, Attack]] = {
     "connect and close": _close,
     "connect and reset": reset,
@@ -83,72 +92,163 @@ ATTACKS: Final[dict[str, Attack]] = {
     "begin TLS and stop": _saying(_CLIENT_HELLO),
     "begin TLS at length": _saying(long_client_hello()),
     "begin TLS by halves": _saying(_CLIENT_HELLO[: len(_CLIENT_HELLO) // 2]),
+    "drip TLS": _saying(_CLIENT_HELLO[:1]),
     "finish TLS and stop": _in_tls(b""),
     "half a frame": _in_tls(encode_frame(HELLO)[:-3]),
+    "drip a frame": _in_tls(encode_frame(HELLO + bytes(1000))[:1]),
     "a frame of nothing": _in_tls(bytes(4)),
     "a frame without end": _in_tls(b"\xff\xff\xff\xff" + bytes(1000)),
     "hello and stop": _in_tls(encode_frame(HELLO)),
+    "hello and ask": _in_tls(encode_frame(HELLO)),
     "hello a hundred times": _in_tls(encode_frame(HELLO) * 100),
+}
+# What some go on to say, one piece a second, as long as there is more. Who asks more often than
+# every third second soon has to go: it counts as attempts to register.
+DRIPS: Final[Mapping[str, Sequence[bytes]]] = {
+    "drip TLS": [_CLIENT_HELLO[place : place + 1] for place in range(1, len(_CLIENT_HELLO))],
+    "drip a frame": [bytes((byte,)) for byte in encode_frame(HELLO + bytes(1000))[1:]],
+    "hello and ask": [b"", b"", b"", _QUESTION] * 1000,
 }
 
 
-def attack(kind: str, port: int, seconds: float, addresses: int, rate: float) -> int:
-    """Go on for so long; how many connections were made."""
+@dataclass(slots=True)
+class _Held:
+    sock: socket.socket
+    came_s: float
+    dripped: int = 0
+
+
+class Crowd:
+    """Those of one kind who are there; whoever the relay ends has its age looked at."""
+
+    def __init__(self, drip: Sequence[bytes]) -> None:
+        self.oldest_s = 0.0
+        self._drip = drip
+        self._held: dict[int, _Held] = {}
+        self._ends = select.epoll()
+        self._drip_at_s = monotonic() + _DRIP_EVERY_S
+
+    def take(self, sock: socket.socket, came_s: float) -> None:
+        """One more that stays; of too many the oldest goes."""
+        if len(self._held) >= _HELD_MAX:
+            self._let_go(next(iter(self._held)))
+        self._held[sock.fileno()] = _Held(sock, came_s)
+        self._ends.register(sock, select.EPOLLRDHUP)
+
+    def look(self, now_s: float) -> None:
+        """Whom the relay has ended goes; the others may say their next word."""
+        for descriptor, _ in self._ends.poll(0):
+            age_s = now_s - self._held[descriptor].came_s
+            self.oldest_s = max(self.oldest_s, age_s)
+            self._let_go(descriptor)
+        if self._drip and now_s >= self._drip_at_s:
+            self._drip_at_s = now_s + _DRIP_EVERY_S
+            for held in self._held.values():
+                if piece := self._drip[held.dripped]:
+                    with suppress(OSError):  # ended just now: seen at the next look
+                        held.sock.send(piece)
+                held.dripped += 1
+
+    def leave(self) -> None:
+        """All of them; who is still there was borne until now."""
+        self.look(now_s := monotonic())
+        for held in self._held.values():
+            self.oldest_s = max(self.oldest_s, now_s - held.came_s)
+            held.sock.close()
+        self._ends.close()
+
+    def _let_go(self, descriptor: int) -> None:
+        self._ends.unregister(descriptor)
+        self._held.pop(descriptor).sock.close()
+
+
+def attack(kind: str, port: int, seconds: float, addresses: int, rate: float) -> tuple[int, float]:
+    """Go on for so long; (connections made, how long one was borne at most, in seconds)."""
     perform = ATTACKS[kind]
-    held: deque[socket.socket] = deque()
+    crowd = Crowd(DRIPS.get(kind, ()))
     began_s = monotonic()
+    look_at_s = began_s + _LOOK_EVERY_S
     made = 0
     while (now_s := monotonic()) < began_s + seconds:
+        if now_s >= look_at_s:
+            crowd.look(now_s)
+            look_at_s = now_s + _LOOK_EVERY_S
         if rate and made > (now_s - began_s) * rate:
             sleep(0.002)
             continue
         made += 1
-        sock = socket.socket()
-        try:
-            sock.setsockopt(socket.IPPROTO_IP, _IP_BIND_ADDRESS_NO_PORT, 1)
-            place = made % addresses
-            sock.bind((f"127.66.{place // 250 + 1}.{place % 250 + 1}", 0))
-            sock.setblocking(False)
-            with suppress(BlockingIOError):
-                sock.connect(("127.0.0.1", port))
-            stays = perform(sock)
-        except (OSError, ValueError):  # the relay had enough of it; or no port is left
-            sock.close()
-            continue
+        place = made % addresses
+        stays = _connect(port, f"127.66.{place // 250 + 1}.{place % 250 + 1}", perform)
         if stays is not None:
-            held.append(stays)
-            if len(held) > _HELD_MAX:
-                held.popleft().close()
-    for sock in held:
+            crowd.take(stays, now_s)
+    crowd.leave()
+    return made, crowd.oldest_s
+
+
+def _connect(port: int, source: str, perform: Attack) -> socket.socket | None:
+    """One connection, and what is done with it; None if nobody stays."""
+    sock = socket.socket()
+    try:
+        sock.setsockopt(socket.IPPROTO_IP, _IP_BIND_ADDRESS_NO_PORT, 1)
+        sock.bind((source, 0))
+        sock.setblocking(False)
+        with suppress(BlockingIOError):
+            sock.connect(("127.0.0.1", port))
+        return perform(sock)
+    except (OSError, ValueError):  # the relay had enough of it; or no port is left
         sock.close()
-    return made
+        return None
+
+
+class Attackers:
+    """A process of them, one kind after the other."""
+
+    def __init__(
+        self, port: int, kinds: Iterable[str], *, seconds: float, addresses: int, rate: float
+    ) -> None:
+        self.kinds = tuple(kinds)
+        arguments = [str(port), str(seconds), str(addresses), str(rate), *self.kinds]
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.torture.attackers", *arguments],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    @property
+    def are_busy(self) -> bool:
+        return self._process.poll() is None
+
+    def told(self) -> dict[str, tuple[int, float]]:
+        """At their end, of each kind: how many came, and how long one was borne, in seconds."""
+        lines = self._process.communicate()[0].splitlines()
+        assert self._process.returncode == 0 and len(lines) == len(self.kinds), lines
+        numbers = [line.split() for line in lines]
+        return {
+            kind: (int(made), float(oldest_s))
+            for kind, (made, oldest_s) in zip(self.kinds, numbers, strict=True)
+        }
+
+    def close(self) -> None:
+        with self._process:
+            self._process.kill()
 
 
 @contextmanager
-def under_attack(
-    port: int, kinds: Sequence[str], *, seconds: float, addresses: int, rate: float
-) -> "Iterator[subprocess.Popen[str]]":
-    """While it lasts, one kind after the other; the process prints how many connections it made."""
-    arguments = [str(port), str(seconds), str(addresses), str(rate), *kinds]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tests.torture.attackers", *arguments],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    with process:
-        try:
-            yield process
-        finally:
-            process.kill()
+def under_attack(*attackers: Attackers) -> Iterator[Sequence[Attackers]]:
+    """While it lasts; then they are gone."""
+    try:
+        yield attackers
+    finally:
+        for each in attackers:
+            each.close()
 
 
-def main(port: str, seconds: str, addresses: str, rate: str, *kinds: str) -> int:
-    """How many connections were made in all."""
-    os.nice(19)
-    return sum(
-        attack(kind, int(port), float(seconds), int(addresses), float(rate)) for kind in kinds
-    )
+def main(port: str, seconds: str, addresses: str, rate: str, *kinds: str) -> None:
+    """One kind after the other."""
+    for kind in kinds:
+        made, oldest_s = attack(kind, int(port), float(seconds), int(addresses), float(rate))
+        print(made, f"{oldest_s:.2f}", flush=True)
 
 
 if __name__ == "__main__":
-    print(main(*sys.argv[1:]))
+    main(*sys.argv[1:])

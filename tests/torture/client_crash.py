@@ -91,6 +91,7 @@ class Serving:
     town: Town
 
     def play(self, strace: Strace) -> Traced:
+        self.town.receive("olga")  # what the others posted: each run prints as many lines
         return serve(self.town, strace, "olga", "bob")
 
 
@@ -213,6 +214,8 @@ def torment_all(
         found, kills = torment(scene, log, scale.of(quick, most))
         figures[name] = f"{kills} of {found}"
         total, tried = total + kills, tried + min(found, scale.of(quick, most))
-    # A run may make a call or two less than the one that was watched.
-    assert total > tried * 2 // 3 - 1, f"only {total} of {tried} were killed"
-    return {"kills": total, **figures}
+    # A run may make a call or two less than the one that was watched: these moments did not come.
+    missed = tried - total
+    missed_max = scale.of(tried // 5 + 1, tried // 20)
+    assert missed <= missed_max, f"only {total} of {tried} were killed: {figures}"
+    return {"kills": total, "moments that did not come": missed, **figures}

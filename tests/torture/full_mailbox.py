@@ -8,6 +8,7 @@ from saltline.protocol.messages import decode_relay_message
 from saltline.protocol.to_client import CaughtUp, Deliver, Error, Submitted
 from saltline.protocol.to_relay import Acknowledge, Submit
 from tests.server.wire_client import WireClient
+from tests.torture.honest import Visitors
 from tests.torture.measured import MeasuredRelay, Waits, close_all
 from tests.torture.trial import Figures, Scale
 
@@ -35,9 +36,11 @@ def run(scale: Scale, folder: Path) -> Figures:
             assert bob.fetch() == b"x" * 3632
 
         usual = Waits.of(talk, _PROBES)
+        visitors = Visitors(relay)
         relay.begin_to_measure()
-        for number in range(fits):
-            sender.submit("keeper", _envelope(number))
+        with visitors.throughout():
+            for number in range(fits):
+                sender.submit("keeper", _envelope(number))
         meanwhile = Waits()
         for number in range(_REFUSED):
             sender.say(Submit(sender.next_id(), "keeper", 1, _envelope(fits + number), b""))
@@ -50,7 +53,7 @@ def run(scale: Scale, folder: Path) -> Figures:
         sender.submit("bob", b"still welcome elsewhere")
         assert bob.fetch() == b"still welcome elsewhere"
 
-        with WireClient(relay.port, "keeper") as owner:
+        with visitors.throughout(), WireClient(relay.port, "keeper") as owner:
             owner.log_in(keys)
             for number in range(fits):
                 delivered = owner.expect(Deliver)
@@ -64,6 +67,7 @@ def run(scale: Scale, folder: Path) -> Figures:
             assert owner.fetch() == b"after the flood"
         growth_mib = relay.peak_growth_mib
         assert growth_mib <= _MEMORY_MAX_MIB, f"{growth_mib} MiB"
+        visitors.were_served(scale)
         relay.is_well()
         close_all((ada, bob, sender))
     return {
@@ -71,6 +75,7 @@ def run(scale: Scale, folder: Path) -> Figures:
         "refused with mailbox_full": _REFUSED,
         "usual latency of others (median/p95)": usual.told(),
         "meanwhile": meanwhile.told(),
+        "visits while it was filled and fetched": visitors.told(),
         "memory, MiB": growth_mib,
     }
 

@@ -9,6 +9,7 @@ from saltline.protocol.content import RoomKind
 from saltline.protocol.to_client import Deliver, HistoryPage, Posted, RoomEntry, Submitted
 from saltline.protocol.to_relay import Acknowledge, History, Submit
 from tests.server.wire_client import LOBBY, WireClient
+from tests.torture.honest import Visitors
 from tests.torture.measured import MeasuredRelay, Waits, close_all
 from tests.torture.trial import Figures, Scale
 
@@ -67,7 +68,9 @@ def run(scale: Scale, folder: Path) -> Figures:
             slow.join(slow.keys)
         for number, slow in enumerate(idle):
             room.author.submit(slow.name, b"private %d" % number)
-        mail = _fill(room.author, owners, scale.of(20, 400))
+        visitors = Visitors(relay)
+        with visitors.throughout():
+            mail = _fill(room.author, owners, scale.of(20, 400))
         relay.begin_to_measure()
 
         for _ in range(scale.of(160, 400)):
@@ -91,8 +94,10 @@ def run(scale: Scale, folder: Path) -> Figures:
         assert missed, "nobody was so slow that the relay pushed no more"
         for _ in range(_QUESTIONS):  # the others leave without an answer
             asking[0].expect(HistoryPage)
-        for owner in owners:
-            _empties(owner, mail)
+        with visitors.throughout():
+            for owner in owners:
+                _empties(owner, mail)
+        visitors.were_served(scale)
         relay.is_well()
         close_all((*idle, *asking, *owners, room.author, room.witness))
     return {
@@ -102,6 +107,7 @@ def run(scale: Scale, folder: Path) -> Figures:
         "usual latency (median/p95)": usual.told(),
         "while they asked": asked.told(),
         "while they did not read": meanwhile.told(),
+        "visits while mailboxes were filled and fetched": visitors.told(),
         "entries caught up by number": missed,
         "private messages lost": 0,
     }
