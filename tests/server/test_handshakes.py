@@ -9,17 +9,20 @@ from selectors import EVENT_READ
 
 import pytest
 
-from saltline.server import handshakes
+from saltline.server import handshakes, waiting_room
 from saltline.server.certificates import load_or_make
 from saltline.server.handshakes import (
-    COST_BEGUN,
-    COST_FINISHED,
-    COST_FREE_MAX,
-    FORGET_EVERY_S,
+    CROWD_PATIENCE_S,
     UNANSWERED_S,
     HandshakeThread,
 )
 from saltline.server.settings import CertificateStatement
+from saltline.server.waiting_room import (
+    COST_BEGUN,
+    COST_FINISHED,
+    COST_FREE_MAX,
+    FORGET_EVERY_S,
+)
 from saltline.server.work import Adopt
 from tests.server.edge import CONTEXT
 from tests.server.test_certificates import NOW
@@ -63,7 +66,7 @@ class Scene:
         self.thread._sleep_s = lambda: 0.0  # type: ignore[method-assign]
         begin = self.thread._begin
 
-        def begin_and_tell(handshake: handshakes._Handshake) -> None:
+        def begin_and_tell(handshake: waiting_room.Handshake) -> None:
             self.begun.append(handshake.group)
             begin(handshake)
 
@@ -122,9 +125,9 @@ def test_who_began_fewest_comes_first_and_of_these_the_newest(scene: Scene) -> N
 def test_who_is_alone_is_not_passed_over_for_a_crowd_that_owes_nothing_yet(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(handshakes, "_NEWEST", 8)
+    monkeypatch.setattr(waiting_room, "_NEWEST", 8)
     with monkeypatch.context() as patch:
-        patch.setattr(scene.thread, "_has_room", lambda _now_s: False)
+        patch.setattr(scene.thread, "_has_room", lambda _who, _now_s: False)
         for group in ("lone", *("crowded", "fresh") * 8, "last"):
             scene.arrive(group)
         scene.turn()
@@ -132,7 +135,7 @@ def test_who_is_alone_is_not_passed_over_for_a_crowd_that_owes_nothing_yet(
     assert scene.begun == []
     scene.turn()
     assert scene.begun[:2] == ["last", "lone"]
-    assert len(scene.thread._lone) == 0
+    assert len(scene.thread._room._lone) == 0
 
 
 def test_beyond_the_first_few_an_address_gets_half_of_the_time(scene: Scene, clock: Clock) -> None:
@@ -159,11 +162,11 @@ def test_what_an_address_began_is_forgotten_by_halves(scene: Scene, clock: Clock
     scene.arrive("crowded")
     scene.turn()
     scene.turn()
-    assert scene.thread._cost == {"crowded": COST_BEGUN}
+    assert scene.thread._room._cost == {"crowded": COST_BEGUN}
     for left in (COST_BEGUN // 2, COST_BEGUN // 4, None):
         clock.now_s += FORGET_EVERY_S
         scene.turn()
-        assert scene.thread._cost.get("crowded") == left
+        assert scene.thread._room._cost.get("crowded") == left
 
 
 def test_a_finished_handshake_costs_an_address_little(scene: Scene) -> None:
@@ -182,7 +185,7 @@ def test_a_finished_handshake_costs_an_address_little(scene: Scene) -> None:
 
     wait_until(shake)
     assert scene.handed_over[0].address == "office"
-    assert scene.thread._cost == {"office": COST_FINISHED}
+    assert scene.thread._room._cost == {"office": COST_FINISHED}
 
 
 def test_of_an_inbox_that_is_too_long_the_newest_are_heard(scene: Scene) -> None:
@@ -223,6 +226,34 @@ def test_where_too_many_wait_the_one_whose_address_cost_most_gives_way(
     assert len(ended) == 1
 
 
+def test_one_of_a_crowd_makes_way_sooner_for_who_is_alone(
+    scene: Scene, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(handshakes, "BEGUN_MAX", 2)
+
+    def begin() -> str:
+        """Who begins of those who have come, after a while that the crowd's patience takes."""
+        clock.now_s += CROWD_PATIENCE_S
+        before = len(scene.begun)
+        scene.turn()
+        scene.turn()
+        return " ".join(scene.begun[before:])
+
+    crowd = [scene.arrive("crowded"), scene.arrive("crowded")]
+    assert begin() == "crowded crowded"
+    crowd.append(scene.arrive("crowded"))
+    assert begin() == "", "one of the crowd does not push another out so soon"
+    first, second = scene.arrive("first"), scene.arrive("second")
+    scene.turn()
+    scene.turn()
+    assert scene.begun[2:] == ["second", "first"]
+    assert [_is_closed(peer) for peer in crowd] == [True, True, False]
+    third = scene.arrive("third")
+    assert begin() == "" and not _is_closed(first), "who is alone has all its time"
+    assert begin() == "third crowded"
+    assert _is_closed(first) and _is_closed(second) and not _is_closed(third)
+
+
 def _is_closed(peer: socket.socket) -> bool:
     peer.setblocking(False)
     try:
@@ -237,7 +268,7 @@ def test_what_is_not_tls_costs_nothing(scene: Scene) -> None:
     peer = scene.arrive("address", says=b"GET / HTTP/1.1\r\n\r\n")
     scene.turn()
     scene.turn()
-    assert scene.begun == [] and len(scene.thread) == 0 and scene.thread._cost == {}
+    assert scene.begun == [] and len(scene.thread) == 0 and scene.thread._room._cost == {}
     assert _is_closed(peer)
 
 
@@ -262,7 +293,7 @@ def test_no_more_begin_at_once_than_one_slow_computer_can_answer(
     scene.peers[2].close()
     scene.turn()
     assert scene.begun[4:] == ["address 0"]
-    assert len(scene.thread._begun) == 3 and not scene.thread._spoken
+    assert len(scene.thread._begun) == 3 and not scene.thread._room.spoken
 
 
 def test_while_there_is_room_the_thread_does_not_sleep_over_those_who_wait(
@@ -282,8 +313,8 @@ def test_while_there_is_room_the_thread_does_not_sleep_over_those_who_wait(
 
 
 def test_who_finished_a_few_is_no_worse_than_a_newcomer(scene: Scene, clock: Clock) -> None:
-    scene.thread._cost = {"office": COST_BEGUN - 1, "crowded": COST_BEGUN}
-    scene.thread._forget_at_s = clock.now_s + FORGET_EVERY_S
+    scene.thread._room._cost = {"office": COST_BEGUN - 1, "crowded": COST_BEGUN}
+    scene.thread._room._forget_at_s = clock.now_s + FORGET_EVERY_S
     for group in ("newcomer", "office", "crowded"):
         scene.arrive(group)
     scene.turn()
@@ -299,7 +330,7 @@ def test_who_has_spoken_already_is_not_watched(scene: Scene) -> None:
     assert masks == {"silent": EVENT_READ, "spoken": 0}
     silent.sendall(FIRST_BYTE)
     scene.turn()
-    assert [each.group for each in scene.thread._spoken.values()] == ["spoken", "silent"]
+    assert [each.group for each in scene.thread._room.spoken.values()] == ["spoken", "silent"]
     assert not _is_closed(spoken)
 
 
@@ -332,7 +363,7 @@ def test_a_crowd_may_all_be_silent_and_then_all_wait_for_its_turn(scene: Scene) 
     for peer in crowd:
         peer.sendall(FIRST_BYTE)
         scene.turn()
-    assert len(scene.thread._spoken) == 4 and not any(map(_is_closed, crowd))
+    assert len(scene.thread._room.spoken) == 4 and not any(map(_is_closed, crowd))
 
     crowd.append(scene.arrive("silent", says=b""))
     scene.turn()

@@ -169,7 +169,7 @@ def test_connections_that_come_and_go_leave_nothing(relay: ScriptedRelay) -> Non
     wait_until(lambda: sum(map(len, relay._workers)) == 0)
     wait_until(lambda: open_descriptors() == before, "the descriptors came back")
     assert threading.active_count() == threads
-    assert not any(handshakes._by_group for handshakes in relay._handshakes)
+    assert not any(handshakes._room._by_group for handshakes in relay._handshakes)
 
 
 def test_without_descriptors_the_relay_goes_on_and_says_so(
