@@ -3,81 +3,97 @@
 from pathlib import Path
 from typing import Final
 
-from saltline.protocol.errors import ErrorCode
+from saltline.protocol.errors import FAULT, ErrorCode, Fault
 from saltline.protocol.messages import decode_relay_message
 from saltline.protocol.to_client import CaughtUp, Deliver, Error, Submitted
 from saltline.protocol.to_relay import Acknowledge, Submit
 from tests.server.wire_client import WireClient
-from tests.torture.honest import Visitors
-from tests.torture.measured import MeasuredRelay, Waits, close_all
+from tests.torture.companions import Bystanders
+from tests.torture.measured import MeasuredRelay, close_all
 from tests.torture.trial import Figures, Scale
 
-_MEMORY_MAX_MIB: Final = 50.0 + 64.0  # the database's cache of pages fills, whatever is in it
+_MEMORY_MAX_MIB: Final = 50.0
+_LONG_S: Final = 0.003  # to take in some of these envelopes, while others come
+_DELETES_S: Final = 0.008  # to delete and overwrite some of them in one commit
+_STALL_S: Final = 0.05  # a few in a hundred, of the short time in which it is emptied
 _ENVELOPE_BYTES: Final = 100_000
-_PROBES: Final = 60
-_REFUSED: Final = 200
+_AT_ONCE: Final = 10
 
 
 def run(scale: Scale, folder: Path) -> Figures:
-    """Fill it, go on sending, talk beside it, empty it, send again."""
+    """Fill it, go on sending, while others talk; empty it, send again."""
     quota = scale.of(3_000_000, 100_000_000)
-    fits = quota // _ENVELOPE_BYTES
+    fits, refused = quota // _ENVELOPE_BYTES, scale.of(200, 5_000)
     limits = {"mailbox_max_bytes": quota, "silence_max_s": 3600.0}  # nobody here pings
     with MeasuredRelay(folder, limits=limits) as relay:
         relay.start()
-        with WireClient(relay.port, "keeper") as owner:
+        with Bystanders(relay) as others:
+            cache_mib = relay.fill_cache() if scale is Scale.LONG else 0.0
+            owner, sender = (WireClient(relay.port, name) for name in ("keeper", "sender"))
             keys = owner.register()
-        ada, bob, sender = (WireClient(relay.port, name) for name in ("ada", "bob", "sender"))
-        for person in (ada, bob, sender):
-            person.register()
+            owner.sock.close()
+            sender.register()
 
-        def talk() -> None:
-            ada.submit("bob", b"x" * 3632)
-            assert bob.fetch() == b"x" * 3632
-
-        usual = Waits.of(talk, _PROBES)
-        visitors = Visitors(relay)
-        relay.begin_to_measure()
-        with visitors.throughout():
-            for number in range(fits):
-                sender.submit("keeper", _envelope(number))
-        meanwhile = Waits()
-        for number in range(_REFUSED):
-            sender.say(Submit(sender.next_id(), "keeper", 1, _envelope(fits + number), b""))
-            meanwhile.add(talk)
-            refusal = decode_relay_message(sender.receive())
-            assert isinstance(refusal, Error), refusal
-            assert refusal.code == ErrorCode.MAILBOX_FULL and refusal.id == sender.request, refusal
-            assert refusal.detail
-        meanwhile.are_usual(usual, scale)
-        sender.submit("bob", b"still welcome elsewhere")
-        assert bob.fetch() == b"still welcome elsewhere"
-
-        with visitors.throughout(), WireClient(relay.port, "keeper") as owner:
+            usual = others.watch(scale.of(1, 20) / 2)
+            relay.begin_to_measure()
+            with others.watching() as filling:
+                for number in range(fits):
+                    sender.submit("keeper", _envelope(number))
+            with others.watching() as meanwhile:
+                for first in range(fits, fits + refused, _AT_ONCE):
+                    _is_refused(sender, range(first, first + _AT_ONCE))
+            owner = WireClient(relay.port, "keeper")
             owner.log_in(keys)
-            for number in range(fits):
-                delivered = owner.expect(Deliver)
-                assert delivered.envelope == _envelope(number)
-                owner.say(Acknowledge((delivered.number,), b""))
-            owner.expect(CaughtUp)
-            owner.ping()  # behind the last acknowledgement: there is room now
-            owner.receive()
-            sender.say(Submit(sender.next_id(), "keeper", 1, b"after the flood", b""))
+            with others.watching() as emptying:
+                _empties(owner, fits)
+            # What was refused fits now, sent again as it is.
+            sender.say(Submit(sender.next_id(), "keeper", 1, _envelope(fits), b""))
             sender.expect(Submitted)
-            assert owner.fetch() == b"after the flood"
-        growth_mib = relay.peak_growth_mib
-        assert growth_mib <= _MEMORY_MAX_MIB, f"{growth_mib} MiB"
-        visitors.were_served(scale)
-        relay.is_well()
-        close_all((ada, bob, sender))
+            assert owner.fetch() == _envelope(fits)
+            growth_mib = relay.peak_growth_mib
+            relay.is_well()
+            others.end()
+            close_all((owner, sender))
+    assert growth_mib <= _MEMORY_MAX_MIB, f"{growth_mib} MiB"
+    for now in (filling, meanwhile):
+        now.are_usual(usual, scale, p95_more_s=_LONG_S)
+    emptying.are_usual(usual, scale, median_more_s=_DELETES_S, p95_more_s=_STALL_S)
     return {
         "envelopes that fit": fits,
-        "refused with mailbox_full": _REFUSED,
+        "refused with mailbox_full": refused,
         "usual latency of others (median/p95)": usual.told(),
-        "meanwhile": meanwhile.told(),
-        "visits while it was filled and fetched": visitors.told(),
+        "while it fills": filling.told(),
+        "while it is full": meanwhile.told(),
+        "while it is emptied": emptying.told(),
         "memory, MiB": growth_mib,
+        "the database's cache before, MiB": cache_mib,
     }
+
+
+def _is_refused(sender: WireClient, numbers: range) -> None:
+    """Each is, by itself, with what its sender can do about it: wait for the owner."""
+    first = sender.request + 1
+    for number in numbers:
+        sender.say(Submit(sender.next_id(), "keeper", 1, _envelope(number), b""))
+    for id in range(first, first + len(numbers)):
+        refusal = decode_relay_message(sender.receive())
+        assert isinstance(refusal, Error), refusal
+        assert (refusal.id, refusal.code) == (id, ErrorCode.MAILBOX_FULL), refusal
+        assert "full until its owner comes" in refusal.detail, refusal
+        # No time is known; so a client asks again after its own (docs/protocol.md §6, Errors).
+        assert refusal.retry_after_ms == 0
+    assert FAULT[ErrorCode.MAILBOX_FULL] is Fault.NOBODY
+
+
+def _empties(owner: WireClient, count: int) -> None:
+    """Everything that waited, once and in order."""
+    for number in range(count):
+        delivered = owner.expect(Deliver)
+        assert delivered.envelope == _envelope(number)
+        owner.say(Acknowledge((delivered.number,), b""))
+    owner.expect(CaughtUp)
+    owner.ping()  # behind the last acknowledgement: there is room now
+    owner.receive()
 
 
 def _envelope(number: int) -> bytes:

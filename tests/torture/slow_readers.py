@@ -1,19 +1,22 @@
 """Nobody's slowness costs another: readers that stop, in a busy room and before a full mailbox."""
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
 from saltline.crypto.keys import IdentityKeys
 from saltline.crypto.signatures import EMPTY_HISTORY, RoomStatement, lengthen
 from saltline.protocol.content import RoomKind
-from saltline.protocol.to_client import Deliver, HistoryPage, Posted, RoomEntry, Submitted
+from saltline.protocol.to_client import Deliver, Error, HistoryPage, Posted, RoomEntry, Submitted
 from saltline.protocol.to_relay import Acknowledge, History, Submit
 from tests.server.wire_client import LOBBY, WireClient
+from tests.torture.companions import Bystanders
 from tests.torture.honest import Visitors
 from tests.torture.measured import MeasuredRelay, Waits, close_all
 from tests.torture.trial import Figures, Scale
 
 _MEMORY_MAX_MIB: Final = 50.0
+_TURNS_S: Final = 0.012  # some of long pages, or of a long text to a hundred
 _LONG_TEXT: Final = 60_000
 _ENVELOPE_BYTES: Final = 250_000
 _PROBES: Final = 60
@@ -58,10 +61,15 @@ def run(scale: Scale, folder: Path) -> Figures:
     """Stop reading, be written to, and read on."""
     # Nobody here pings, and who writes 24 MB at once is not to be told to wait.
     limits = {"silence_max_s": 3600.0, "requests_burst": 100_000}
-    with MeasuredRelay(folder, limits=limits) as relay:
+    with MeasuredRelay(folder, limits=limits) as relay, ExitStack() as stack:
         relay.start()
+        others = stack.enter_context(Bystanders(relay))
+        cache_mib = relay.fill_cache() if scale is Scale.LONG else 0.0
         room = _Room(relay)
-        usual = Waits.of(room.probe, _PROBES)
+        with others.watching() as usual_outside:
+            usual = Waits.of(room.probe, scale.of(1, 50) * _PROBES)
+        relay.begin_to_measure()
+
         idle = [_Slow(relay.port, f"idle{number}") for number in range(scale.of(10, 100))]
         owners = [_Slow(relay.port, f"owner{number}") for number in range(scale.of(1, 3))]
         for slow in idle:
@@ -69,45 +77,51 @@ def run(scale: Scale, folder: Path) -> Figures:
         for number, slow in enumerate(idle):
             room.author.submit(slow.name, b"private %d" % number)
         visitors = Visitors(relay)
-        with visitors.throughout():
+        with visitors.throughout(), others.watching() as filled_outside:
             mail = _fill(room.author, owners, scale.of(20, 400))
-        relay.begin_to_measure()
-
-        for _ in range(scale.of(160, 400)):
-            room.say(_LONG_TEXT)
+        with others.watching() as stored_outside:
+            stored = Waits.of(lambda: room.say(_LONG_TEXT), scale.of(160, 400))
         # They come later, so that no entry waits for them: only answers, of three long texts each.
         asking = [_Slow(relay.port, f"asking{number}") for number in range(scale.of(10, 50))]
-        for slow in asking:
-            slow.join(slow.keys)
-            slow.say(*(History(slow.next_id(), LOBBY, 0, 3) for _ in range(_QUESTIONS)))
-        asked = Waits.of(room.probe, 2 * _PROBES)  # until none of them takes any more
-        asked.median_is_usual(usual, scale)
-        meanwhile = Waits.of(room.probe, _PROBES)
-        meanwhile.are_usual(usual, scale)
+        with others.watching() as asked_outside:
+            for slow in asking:
+                slow.join(slow.keys)
+                slow.say(*(History(slow.next_id(), LOBBY, 0, 3) for _ in range(_QUESTIONS)))
+            asked = Waits.of(room.probe, 2 * _PROBES)  # until none of them takes any more
+        with others.watching() as outside:
+            meanwhile = Waits.of(room.probe, scale.of(1, 50) * _PROBES)
         growth_mib = relay.peak_growth_mib
-        assert growth_mib <= _MEMORY_MAX_MIB, f"{growth_mib} MiB"
 
-        missed = sum(
-            _reads_on(slow, number, room, catches_up=number < _WHO_CATCH_UP)
-            for number, slow in enumerate(idle)
-        )
-        assert missed, "nobody was so slow that the relay pushed no more"
-        for _ in range(_QUESTIONS):  # the others leave without an answer
-            asking[0].expect(HistoryPage)
+        missed = _all_read_on(idle, asking, room)
         with visitors.throughout():
             for owner in owners:
                 _empties(owner, mail)
         visitors.were_served(scale)
         relay.is_well()
+        others.end()
         close_all((*idle, *asking, *owners, room.author, room.witness))
+    assert growth_mib <= _MEMORY_MAX_MIB, f"{growth_mib} MiB"
+    meanwhile.are_usual(usual, scale)
+    outside.are_usual(usual_outside, scale)
+    # While the slow are still being written to, or ask for pages, others wait for those turns.
+    asked.are_usual(usual, scale, p95_more_s=_TURNS_S)
+    stored_outside.are_usual(usual_outside, scale, p95_more_s=_TURNS_S)
+    asked_outside.are_usual(usual_outside, scale, median_more_s=_TURNS_S / 2, p95_more_s=_TURNS_S)
     return {
         "readers that stop": len(idle) + len(asking),
         "mailboxes of MB": f"{len(owners)} of {mail * _ENVELOPE_BYTES // 1_000_000}",
         "memory, MiB": growth_mib,
-        "usual latency (median/p95)": usual.told(),
-        "while they asked": asked.told(),
-        "while they did not read": meanwhile.told(),
+        "usual latency in the room (median/p95)": usual.told(),
+        "long texts in the room": stored.told(),
+        "in the room while they asked": asked.told(),
+        "in the room while they did not read": meanwhile.told(),
+        "usual latency of others, letters and texts": usual_outside.told(),
+        "others while mailboxes filled": filled_outside.told(),
+        "others while long texts came": stored_outside.told(),
+        "others while they asked": asked_outside.told(),
+        "others while they did not read": outside.told(),
         "visits while mailboxes were filled and fetched": visitors.told(),
+        "the database's cache before, MiB": cache_mib,
         "entries caught up by number": missed,
         "private messages lost": 0,
     }
@@ -125,33 +139,65 @@ def _fill(author: WireClient, owners: list[_Slow], count: int) -> int:
     return count
 
 
-def _reads_on(slow: _Slow, number: int, room: _Room, *, catches_up: bool) -> int:
-    """It hears of the newest entry, may ask for what it missed, and has its private message.
+def _all_read_on(idle: list[_Slow], asking: list[_Slow], room: _Room) -> int:
+    """How many entries they had missed."""
+    for slow in asking[:_WHO_CATCH_UP]:  # the others leave without an answer
+        _has_its_pages(slow)
+    return sum(
+        _reads_on(slow, number, room, catches_up=number < _WHO_CATCH_UP)
+        for number, slow in enumerate(idle)
+    )
 
-    Returns how many entries it had missed.
+
+def _reads_on(slow: _Slow, number: int, room: _Room, *, catches_up: bool) -> int:
+    """As docs/protocol.md has it (§6, Rooms): it hears the newest entry, with a jump in numbers.
+
+    It may ask for what it missed, all of it or the first of it, and has its private message.
+    Nothing else was said to it. Returns how many entries it had missed.
     """
     newest = b"%d " % (len(room.said) - 1)
     texts: dict[int, bytes] = {}
-    heard = b""
+    heard, jumps_after = b"", []
     while not heard.startswith(newest):
         entry = slow.expect(RoomEntry)
+        last = max(texts, default=entry.number - 1)
+        assert entry.number > last, "an entry came late, or twice"
+        if entry.number != last + 1:
+            jumps_after.append(last)
         whole = lengthen(entry.statement, EMPTY_HISTORY)
         heard = texts[entry.number] = _text_of(whole)
+    assert jumps_after, "the relay pushed everything to who did not read"
     missed = max(texts) - min(texts) + 1 - len(texts)
-    after = min(texts)
-    while catches_up and after < max(texts):
-        slow.say(History(slow.next_id(), LOBBY, after, 200))
+    after, limit = (min(texts), 200) if catches_up else (jumps_after[0], 1)
+    while after < max(texts):
+        slow.say(History(slow.next_id(), LOBBY, after, limit))
         page = slow.expect(HistoryPage)
         assert page.entries, f"history ends at {after}"
         for entry in page.entries:
             assert entry.number == after + 1
             after = entry.number
-            texts.setdefault(entry.number, _text_of(entry.statement))
+            text = _text_of(entry.statement)
+            assert texts.setdefault(entry.number, text) == text
+        if not catches_up:
+            break
+    all_heard = [text for _, text in sorted(texts.items()) if text]
     if catches_up:
-        all_heard = [text for _, text in sorted(texts.items()) if text]
         assert all_heard == room.said[-len(all_heard) :]
+    else:
+        assert text in room.said
     assert slow.fetch() == b"private %d" % number
+    assert not [each for each in slow.aside if isinstance(each, Error)], slow.aside
     return missed
+
+
+def _has_its_pages(slow: _Slow) -> None:
+    """All the answers that it had not read, in order: the same page, as it asked the same."""
+    first = slow.request - _QUESTIONS + 1
+    for id in range(first, first + _QUESTIONS):
+        page = slow.expect(HistoryPage)
+        assert page.id == id
+        assert [each.number - page.after for each in page.entries] == [1, 2, 3]
+    assert not [each for each in slow.aside if isinstance(each, Error)], slow.aside
 
 
 def _text_of(statement: bytes) -> bytes:
