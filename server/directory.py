@@ -51,7 +51,7 @@ class Directory:
         """Entries of the key log."""
         names = tuple((each.username, each.after) for each in request.names)
         work = ask.ReadEntries(names, PAGE_MAX_ENTRIES, PAGE_MAX_BYTES)
-        self._desk.persist(work, self._looked_up, connection, request)
+        self._desk.read_long(work, self._looked_up, connection, request)
 
     def _looked_up(
         self,

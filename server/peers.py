@@ -65,6 +65,7 @@ class Pausing(IntFlag):
 
     WORK = 1  # too much of its work waits for the disk
     RATE = 2  # it goes on asking after it was told to wait
+    TURN = 4  # it has asked for a long answer, and others come first
 
 
 class Connection:

@@ -211,7 +211,7 @@ class Rooms:
         """A page of a member's room."""
         account = connection.known.account.id
         work = ask.ReadHistory(request.room, account, request.after, request.limit, PAGE_MAX_BYTES)
-        self._desk.persist(work, self._history_read, connection, request)
+        self._desk.read_long(work, self._history_read, connection, request)
 
     def _history_read(
         self,
@@ -240,7 +240,7 @@ class Rooms:
     def who(self, connection: Connection, request: to_relay.Who) -> None:
         """Members, and who of them is connected."""
         work = ask.ReadMembers(request.room, connection.known.account.id, MEMBER_LIST_MAX)
-        self._desk.persist(work, self._members_read, connection, request)
+        self._desk.read_long(work, self._members_read, connection, request)
 
     def _members_read(
         self,
@@ -259,7 +259,7 @@ class Rooms:
     def list_rooms(self, connection: Connection, request: to_relay.ListRooms) -> None:
         """All rooms, largest first."""
         work = ask.ReadRooms(ROOM_LIST_MAX)
-        self._desk.persist(work, self._rooms_read, connection, request)
+        self._desk.read_long(work, self._rooms_read, connection, request)
 
     def _rooms_read(
         self,

@@ -1,5 +1,6 @@
 """What the core's parts share: who is connected, what waits for the disk, the effects so far."""
 
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import count
@@ -28,6 +29,10 @@ from saltline.server.store.interface import Operation, Outcome, StoreError
 
 # What a waiting request takes besides its bytes; so that a bound on bytes bounds their number.
 _WAITING_OVERHEAD_BYTES: Final = 512
+
+# So many answers of up to 200 KB are under way at a time. Others wait for their turn, so that a
+# hundred who ask at once neither hold up who only writes a line, nor fill the memory.
+LONG_READS_AT_ONCE: Final = 2
 
 # A stranger may correct these and try again on the same connection.
 _CORRECTABLE: Final = frozenset(
@@ -84,6 +89,8 @@ class Switchboard:
             int, tuple[Continue, Continue, Connection | None, Any, Operation, int]
         ] = {}
         self._waiting_bytes = 0
+        self._long_reads: set[int] = set()  # tokens of those that the store has
+        self._later_reads: deque[Persist] = deque()
         self._paused: dict[int, Connection] = {}
 
     # --- effects -------------------------------------------------------------------------------
@@ -206,6 +213,21 @@ class Switchboard:
         )
         self._effects.append(Persist(operation, token))
 
+    def read_long(
+        self, operation: Operation, then: Continue, connection: Connection, request: Any
+    ) -> None:
+        """As `persist`, for what may have a long answer: when others have had theirs.
+
+        Until then nothing more is read from the connection.
+        """
+        self.persist(operation, then, connection, request)
+        effect = self._effects.pop()
+        assert type(effect) is Persist
+        self._later_reads.append(effect)
+        self._read_on()
+        if effect.token not in self._long_reads:
+            self.pause(connection, Pausing.TURN)
+
     def persist_many(
         self,
         operation: Operation,
@@ -233,11 +255,28 @@ class Switchboard:
         if connection is not None:
             connection.waiting_bytes -= size
             self._waiting_bytes -= size
+        if token in self._long_reads:
+            self._long_reads.remove(token)
+            self._read_on()
         step = otherwise if type(outcome) is StoreError else then
         try:
             step(connection, request, operation, outcome)
         except Exception as error:
             self.failed(connection, request, error)
+
+    def _read_on(self) -> None:
+        """As many of those that wait for their turn as may be under way."""
+        while self._later_reads and len(self._long_reads) < LONG_READS_AT_ONCE:
+            effect = self._later_reads.popleft()
+            _, _, connection, _, _, size = self._pending[effect.token]
+            assert connection is not None
+            if connection.is_open:
+                self._long_reads.add(effect.token)
+                self._effects.append(effect)
+                self.resume(connection, Pausing.TURN)
+            else:  # nobody waits for it any more
+                del self._pending[effect.token]
+                self._waiting_bytes -= size
 
     def attempt(
         self, step: Callable[..., None], connection: Connection | None, request: Any, *more: Any
