@@ -106,9 +106,8 @@ def run(scale: Scale, folder: Path) -> Figures:
     outside.are_usual(usual_outside, scale)
     # While the slow are still being written to, or ask for pages, others wait for those turns.
     stored_outside.are_usual(usual_outside, scale, p95_more_s=_TURNS_S)
-    pages = {"median_more_s": _PAGES_S, "p95_more_s": 2 * _PAGES_S}
-    asked.are_usual(usual, scale, **pages)
-    asked_outside.are_usual(usual_outside, scale, **pages)
+    asked.are_usual(usual, scale, median_more_s=_PAGES_S, p95_more_s=2 * _PAGES_S)
+    asked_outside.are_usual(usual_outside, scale, median_more_s=_PAGES_S, p95_more_s=2 * _PAGES_S)
     return {
         "readers that stop": len(idle) + len(asking),
         "mailboxes of MB": f"{len(owners)} of {mail * _ENVELOPE_BYTES // 1_000_000}",
