@@ -28,7 +28,7 @@ KNOWN_SEEDS: Final = {
     "broadcasts_before_the_commit": 11,
     "hands_a_prekey_out_twice": 1,
     "reads_on_whatever_waits_for_the_disk": 3,
-    "pushes_to_who_reads_too_slowly": 29,
+    "pushes_to_who_reads_too_slowly": 45,
     "shows_what_comes_again": 11,
     "commits_the_ratchet_a_turn_too_late": 14,
     "acknowledges_before_its_commit": 1,
