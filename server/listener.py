@@ -20,6 +20,10 @@ BACKLOG: Final = 4096
 ACCEPTS_PER_TURN: Final = 64
 # How often in a turn it is asked whether there is room: counting costs more than some to spare.
 ACCEPTS_PER_LOOK: Final = 8
+# While so many of a thread's wait to be looked at, an address gets no more than one in a while: a
+# flood would else take all descriptors, and who is alone would find none.
+ARRIVALS_MAX: Final = 512
+ONE_EACH_S: Final = 1.0
 # No descriptor or memory left: trying again at once would only burn the processor.
 ACCEPT_PAUSE_S: Final = 0.25
 SAY_FULL_EVERY_S: Final = 60.0
@@ -87,6 +91,8 @@ class Acceptor:
         self._wakeup = Wakeup()
         self._is_stopping = threading.Event()
         self._say_full_at_s = 0.0
+        self._let_in: set[str] = set()  # addresses, in this while of a flood
+        self._let_in_until_s = 0.0
         self._thread = threading.Thread(target=self._run, name="acceptor", daemon=True)
 
     def start(self) -> None:
@@ -138,10 +144,25 @@ class Acceptor:
                 self._say_full("as many connections are open as this process may have")
                 sock.close()
                 continue
-            sock.setblocking(False)
             group = address_group(str(address[0]))
             owner = hash(group) % len(self._handshakes)  # one thread counts all of an address
-            self._handshakes[owner].inbox.post((sock, group))
+            inbox = self._handshakes[owner].inbox
+            if len(inbox) >= ARRIVALS_MAX and not self._is_first(group):
+                sock.close()
+                continue
+            sock.setblocking(False)
+            inbox.post((sock, group))
+
+    def _is_first(self, group: str) -> bool:
+        """Whether nobody else of an address was let into this flood lately."""
+        now_s = monotonic()
+        if now_s >= self._let_in_until_s:
+            self._let_in_until_s = now_s + ONE_EACH_S
+            self._let_in.clear()
+        if group in self._let_in:
+            return False
+        self._let_in.add(group)
+        return True
 
     def _say_full(self, reason: str) -> None:
         now_s = monotonic()

@@ -3,6 +3,7 @@
 import errno
 import os
 import resource
+import select
 import socket
 import ssl
 import threading
@@ -261,3 +262,49 @@ def test_a_handshake_thread_that_dies_is_heard_of(
         assert relay.wait(TIMEOUT_S)
         assert "ZeroDivisionError at test_listener.py:" in relay.failure
         assert "handshakes" in relay.failure and "secret" not in relay.failure
+
+
+class _Flooded:
+    """A handshake thread that has not come to look at its inbox for a while."""
+
+    class Inbox(list[tuple[socket.socket, str]]):
+        post = list.append
+
+    def __init__(self) -> None:
+        self.inbox = self.Inbox()
+
+
+def test_in_a_flood_an_address_gets_one_in_a_while_and_who_is_alone_gets_in(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("saltline.server.listener.ARRIVALS_MAX", 2)
+    inbox = (thread := _Flooded()).inbox
+    (door,) = listen(RelayAddress("127.0.0.1", 0))
+    acceptor = Acceptor([door], [thread], lambda: True, print)  # type: ignore[list-item]
+    peers: list[socket.socket] = []
+
+    def come(group: str) -> None:
+        monkeypatch.setattr("saltline.server.listener.address_group", lambda _address: group)
+        peers.append(socket.create_connection(door.getsockname(), TIMEOUT_S))
+        wait_until(lambda: select.select([door], [], [], 0)[0])
+        acceptor._accept_some(door)
+
+    def let_in() -> list[str]:
+        """Whom the thread has to look at; it does now."""
+        groups = [group for _, group in inbox]
+        for sock, _ in inbox:
+            sock.close()
+        return groups
+
+    for group in ["flood"] * 5 + ["lone", "flood"]:
+        come(group)
+    assert peers[3].recv(1) == b"", "closed at once, so that it may come again"
+    acceptor._let_in_until_s = 0.0
+    come("flood")
+    assert let_in() == ["flood"] * 3 + ["lone", "flood"]
+    inbox.clear()
+    come("flood")
+    assert let_in() == ["flood"], "they are over"
+    for peer in peers:
+        peer.close()
+    acceptor.close()
