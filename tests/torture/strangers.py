@@ -10,6 +10,7 @@ from typing import Final
 from saltline.protocol.limits import REGISTRATIONS_PER_MINUTE_AND_ADDRESS
 from saltline.server.config import Deadlines
 from saltline.server.handshakes import BEGUN_MAX, WAITING_MAX
+from saltline.server.listener import ARRIVALS_MAX
 from saltline.server.settings import Settings
 from tests.torture.attackers import ATTACKS, Attackers, under_attack
 from tests.torture.cores import Cores
@@ -27,9 +28,9 @@ _MEMORY_MAX_MIB: Final = 300.0
 # of a process for each thread.
 _FILES_MAX: Final = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
 _WAITING_MAX: Final = min(WAITING_MAX, _FILES_MAX // 8)
-# Of a flood as fast as it can be, more are accepted before the two have looked at them: up to what
-# the relay allows itself, all files of a process but a few. The long form holds no more than that.
 _DESCRIPTORS_MAX: Final = 2 * (2 * _WAITING_MAX + BEGUN_MAX) + 2000 + 256 + 64
+# And what has not been looked at: of each thread so many, and in a flood one more of each address.
+_ARRIVALS_MAX: Final = 2 * ARRIVALS_MAX + 1000
 
 # Who stays until a deadline ends it, and at how many a second all of them have room that long: a
 # faster crowd is pushed out by its own newest, and no deadline matters.
@@ -157,7 +158,7 @@ def run(scale: Scale, folder: Path) -> Figures:
             scene.watch(name, attack, scale)
         relay.is_well()
         assert relay.peak_growth_mib <= _MEMORY_MAX_MIB
-        most = _FILES_MAX if is_long else _DESCRIPTORS_MAX
+        most = _DESCRIPTORS_MAX + (_ARRIVALS_MAX if is_long else 0)
         assert scene.descriptors <= most, f"{scene.descriptors} descriptors"
         wait_until(lambda: relay.descriptors <= usual_descriptors, "all strangers are let go")
         return {
