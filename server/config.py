@@ -8,7 +8,7 @@
     log_level = "info"                 # debug, info, warning, error
     workers = 1                        # I/O threads
     handshake_threads = 2
-    flush_interval_ms = 3.1            # a busy relay reads at this interval; 0: at once
+    flush_interval_ms = 2.9            # a busy relay reads at this interval; 0: at once
 
     [limits]                           # the fields of saltline.server.settings.Settings
     connections_max = 20000
@@ -77,7 +77,7 @@ class Config:
     log_level: int = logging.INFO
     workers: int = 1
     handshake_threads: int = 2
-    flush_interval_ms: float = 3.1
+    flush_interval_ms: float = 2.9
     deadlines: Deadlines = Deadlines()
 
 
