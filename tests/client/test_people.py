@@ -8,6 +8,7 @@ from saltline.client.model import Delivery, ExitCode, Refused
 from saltline.client.vault import views
 from saltline.server.administration import RemoveUser
 from tests.client.world import MemoryRelay, Person, settle
+from tests.server.relay_harness import DAY_MS
 
 
 def test_nobody_decides_about_themselves(alice: Person) -> None:
@@ -72,3 +73,20 @@ def test_a_relay_that_was_wrong_about_the_end_is_believed_again(alice: Person) -
     alice.offline()
     alice.online()
     assert alice.post("#lobby", "still here").delivery is Delivery.QUEUED
+
+
+def test_what_nobody_fetched_for_thirty_days_is_gone_and_its_mark_stays(
+    alice: Person, bob: Person, relay: MemoryRelay
+) -> None:
+    bob.offline()
+    line = alice.send("bob", "are you still there?")
+    settle(alice)
+    alice.offline()
+    relay.advance(30 * DAY_MS + 60_000)
+
+    bob.online()
+    alice.online()
+    settle(alice, bob)
+
+    assert bob.texts("@alice") == []
+    assert alice.delivery(line) is Delivery.RELAYED

@@ -11,7 +11,7 @@ import sys
 
 from tests.simulation.laboratory import Broken
 from tests.simulation.many import run_many
-from tests.simulation.planted_bugs import BUGS, seed_that_notices
+from tests.simulation.planted_bugs import BUGS, seed_that_notices, seeds_for
 from tests.simulation.simulation import Simulation
 
 
@@ -36,7 +36,7 @@ def try_bugs(names: list[str], seeds: int) -> int:
     for bug in BUGS:
         if names and bug.name not in names:
             continue
-        seed, why = seed_that_notices(bug, range(seeds))
+        seed, why = seed_that_notices(bug, seeds_for(bug, seeds))
         missed += seed is None
         found = "NOT NOTICED" if seed is None else f"noticed by seed {seed}"
         print(f"{bug.name}: {found}: {why[:110]}", flush=True)

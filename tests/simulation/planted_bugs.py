@@ -40,6 +40,11 @@ KNOWN_SEEDS: Final = {
 }
 
 
+def seeds_for(bug: Bug, most: int) -> tuple[int, ...]:
+    """The seed that noticed it last time, and then as many as it may take."""
+    return (KNOWN_SEEDS.get(bug.name, 0), *range(most))
+
+
 def seed_that_notices(bug: Bug, seeds: Iterable[int]) -> tuple[int | None, str]:
     """The first seed whose run is broken by the bug, and what it says."""
     for seed in seeds:

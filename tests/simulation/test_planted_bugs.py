@@ -4,7 +4,7 @@ from functools import cache
 
 import pytest
 
-from tests.simulation.planted_bugs import BUGS, KNOWN_SEEDS, seed_that_notices
+from tests.simulation.planted_bugs import BUGS, KNOWN_SEEDS, seed_that_notices, seeds_for
 from tests.simulation.planting import Bug
 from tests.simulation.simulation import Simulation
 
@@ -26,8 +26,7 @@ def test_there_are_enough_of_them() -> None:
 
 @pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name)
 def test_a_planted_bug_is_noticed(bug: Bug) -> None:
-    known = KNOWN_SEEDS.get(bug.name, 0)
-    seed, why = seed_that_notices(bug, (known, *range(SEEDS_MAX)))
+    seed, why = seed_that_notices(bug, seeds_for(bug, SEEDS_MAX))
 
     assert seed is not None, f"{SEEDS_MAX} seeds hold although the product {bug.name}"
     assert why
