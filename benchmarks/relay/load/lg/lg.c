@@ -72,17 +72,19 @@ static void log_all_in(u32 inflight) {
     }
 }
 
+/* Each client pings by its own clock since it came: one after the other, not all at once. */
 static void ping_when_due(u64 now) {
-    static u64 due;
-    if (!plan.ping.size || now < due) return;
-    if (due)
-        for (u32 i = 0; i < plan.count; i++) {
-            connection *c = &plan.connections[i];
-            if (c->state != READY) continue;
-            queue_bytes(c, plan.ping.bytes, plan.ping.size);
-            flush_connection(c);
-        }
-    due = now + plan.ping_ms * 1000000ull;
+    static u64 began, pinged;
+    if (!plan.ping.size) return;
+    if (!began) began = now;
+    u64 due = (now - began) * plan.count / (plan.ping_ms * 1000000ull);
+    if (due - pinged > plan.count) pinged = due - plan.count;
+    for (; pinged < due; pinged++) {
+        connection *c = &plan.connections[pinged % plan.count];
+        if (c->state != READY) continue;
+        queue_bytes(c, plan.ping.bytes, plan.ping.size);
+        flush_connection(c);
+    }
 }
 
 static void wait_for(double seconds) {
