@@ -244,9 +244,16 @@ def _read_pem(path: Path, what: str) -> bytes:
 def _read_certificate(path: Path) -> x509.Certificate:
     """The first certificate of a chain."""
     try:
-        return x509.load_pem_x509_certificates(_read_pem(path, "certificate"))[0]
+        certificate = x509.load_pem_x509_certificates(_read_pem(path, "certificate"))[0]
+        certificate.public_key()
     except ValueError:
         raise UsageError(f"The file {path} holds no certificate in PEM form.") from None
+    except UnsupportedAlgorithm:
+        raise UsageError(
+            f"The certificate {path} is for a kind of key that the relay does not know. An EC key"
+            " does."
+        ) from None
+    return certificate
 
 
 def _read_key(path: Path) -> PrivateKeyTypes:

@@ -27,11 +27,12 @@ WRITES_PER_TURN: Final = 16
 # No more is taken from who has so much still to read. Entries of a room are pushed far beyond it:
 # its members share their bytes.
 UNREAD_MAX_BYTES: Final = 128 * 1024
-# A request of 20 bytes with an answer of up to 200 KB: what comes after it waits for that, however
-# msgpack writes its array and its tag.
-_LONG_ANSWER: Final = re.compile(
+# Nothing comes after these in a helping, however msgpack writes the array and the tag. A request of
+# 20 bytes has an answer of up to 200 KB: what follows waits for that. A full `publish` takes the
+# core some 10 ms: others have a turn before the next one.
+_SLOW: Final = re.compile(
     rb"(?:[\x90-\x9f]|\xdc..|\xdd....)(?:[\xa0-\xbf]|\xd9.|\xda..|\xdb....)"
-    rb"(?:history|lookup|list_rooms|who)",
+    rb"(history|lookup|list_rooms|who|publish)",
     re.DOTALL,
 )
 
@@ -134,11 +135,11 @@ class Connection:
         return mask | WRITE if self.write_wants_write or reading_waits else mask
 
     def take_waiting(self, most: int) -> list[bytes]:
-        """The oldest bodies for the core, up to one with a long answer."""
+        """The oldest bodies for the core, up to one that is much work, or has a long answer."""
         bodies = self.waiting[:most]
         for count, body in enumerate(bodies, 1):
-            if _LONG_ANSWER.match(body):
-                self.awaits_answer = True
+            if matched := _SLOW.match(body):
+                self.awaits_answer = matched[1] != b"publish"
                 bodies = bodies[:count]
                 break
         del self.waiting[: len(bodies)]

@@ -29,6 +29,11 @@ class ConnectionTable:
         """How many descriptors its connections hold."""
         return len(self.live) + len(self._leaving)
 
+    @property
+    def is_full_of_leavers(self) -> bool:
+        """Whether the next one that leaves costs the oldest of them what it has not sent yet."""
+        return len(self._leaving) >= LEAVING_MAX
+
     def watch_wakeup(self, wakeup: Wakeup) -> None:
         """`ready` ends early when somebody wakes."""
         self._selector.register(wakeup, READ, None)

@@ -127,7 +127,10 @@ class Acceptor:
             self._on_failure(self._thread.name, error)
 
     def _accept_some(self, listener: socket.socket) -> None:
+        has_room = True
         for number in range(ACCEPTS_PER_TURN):
+            if number % ACCEPTS_PER_LOOK == 0:
+                has_room = self._has_room()
             try:
                 sock, address = listener.accept()
             except BlockingIOError:
@@ -138,8 +141,6 @@ class Acceptor:
                     self._is_stopping.wait(ACCEPT_PAUSE_S)
                     return
                 continue  # the peer was gone before we looked (accept(2), "Error handling")
-            if number % ACCEPTS_PER_LOOK == 0:
-                has_room = self._has_room()
             if not has_room:
                 self._say_full("as many connections are open as this process may have")
                 sock.close()

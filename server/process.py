@@ -15,7 +15,7 @@ from typing import Final
 from saltline.protocol.text import sanitise
 from saltline.server.config import Config
 from saltline.server.driver import log
-from saltline.server.errors import UsageError
+from saltline.server.errors import UsageError, where
 from saltline.server.relay import Relay
 
 EXIT_DONE: Final = 0
@@ -169,6 +169,9 @@ def _reload(relay: Relay, load: Callable[[], Config]) -> None:
         relay.reload(config)
     except UsageError as error:
         log.error("Nothing was reloaded. %s", error)
+        return
+    except Exception as error:  # whatever is wrong with a new file, the relay goes on as it was
+        log.error("Nothing was reloaded: it failed (%s). Please report this line.", where(error))
         return
     logging.getLogger("saltline").setLevel(config.log_level)
     log.info("Configuration and certificate were reloaded; the pin is %s.", relay.pin)

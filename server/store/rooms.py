@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from saltline.crypto.signatures import chain_author, chain_entry
+from saltline.crypto.signatures import EMPTY_HISTORY, chain_author, chain_entry
 from saltline.protocol.errors import ErrorCode
 from saltline.server.store import operations as ask
 from saltline.server.store.interface import (
@@ -130,6 +130,8 @@ class Rooms:
             self._check_seen(room, entry)
         elif entry.seen:
             raise _seen_too_much()
+        elif entry.seen_hash != EMPTY_HISTORY:
+            raise _other_history()
         self._check_rooms_of(entry.account, work.rooms_per_user)
         if room is None:
             room = self._create(entry.room, work.rooms_max)
@@ -252,10 +254,7 @@ class Rooms:
         if entry.seen > room.last_number:
             raise _seen_too_much()
         if entry.seen_hash != self._tails.hash_at(room, entry.seen):
-            raise Refusal(
-                ErrorCode.BAD_STATEMENT,
-                "The statement's history of this room is not the relay's.",
-            )
+            raise _other_history()
 
     def _check_rooms_of(self, account: int, rooms_per_user: int) -> None:
         count: int = self._execute("SELECT count(*) FROM member WHERE account = ?", (account,)).get
@@ -290,6 +289,12 @@ def _room_full() -> Refusal:
 
 def _not_a_member() -> Refusal:
     return Refusal(ErrorCode.NOT_A_MEMBER, "You are not a member of this room. Join it first.")
+
+
+def _other_history() -> Refusal:
+    return Refusal(
+        ErrorCode.BAD_STATEMENT, "The statement's history of this room is not the relay's."
+    )
 
 
 def _seen_too_much() -> Refusal:

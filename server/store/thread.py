@@ -9,7 +9,7 @@ from time import monotonic
 from typing import Final
 
 from saltline.server.store.interface import Operation, Outcome, Store, StoreError
-from saltline.server.store.operations import StoreEnvelope, StoreTexts
+from saltline.server.store.operations import ReadMailbox, StoreEnvelope, StoreTexts
 
 OnDone = Callable[[Sequence[tuple[int, Outcome | StoreError]]], None]
 
@@ -19,6 +19,8 @@ GROUP_MAX_OPERATIONS: Final = 1024
 # So many are not worth waiting for more.
 GATHERED_OPERATIONS: Final = 64
 GROUP_MAX_ENVELOPE_BYTES: Final = 8 * 1024 * 1024
+# A mailbox's window has up to 1 MiB: a crowd that logs in is read in several groups.
+_WEIGHT_OF_A_MAILBOX: Final = 64
 # The token of a failure that no operation asked for. Tokens of operations count from 1.
 MAINTENANCE: Final = 0
 
@@ -116,7 +118,13 @@ class StorageThread:
             token, operation = waiting.popleft()
             tokens.append(token)
             operations.append(operation)
-            more -= len(operation.entries) if type(operation) is StoreTexts else 1
+            more -= _weight(operation)
             if type(operation) is StoreEnvelope:
                 envelope_bytes += len(operation.envelope)
         return tokens, operations
+
+
+def _weight(operation: Operation) -> int:
+    if type(operation) is StoreTexts:
+        return len(operation.entries)
+    return _WEIGHT_OF_A_MAILBOX if type(operation) is ReadMailbox else 1

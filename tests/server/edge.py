@@ -90,6 +90,10 @@ class ScriptedCore(RelayCore):
             case b"close":
                 yield Send(connection, encode_frame(b"bye"))
                 yield Close(connection, "asked")
+            case b"dismiss":
+                for number in tuple(self.open):
+                    yield Send(number, encode_frame(b"bye"))
+                    yield Close(number, "dismissed")
             case b"leave":
                 yield Close(connection, "asked")
             case b"store":

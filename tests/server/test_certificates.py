@@ -251,6 +251,15 @@ def test_a_key_of_another_certificate_is_refused(tmp_path: Path) -> None:
         load(chain, key, NOW)
 
 
+def test_a_certificate_for_an_unknown_kind_of_key_is_refused(tmp_path: Path) -> None:
+    chain, key = write_pair(tmp_path, ec.generate_private_key(ec.SECP256R1()))
+    known, unknown = (bytes.fromhex(f"06072a8648ce3d02{end}") for end in ("01", "7f"))
+    der = x509.load_pem_x509_certificate(chain.read_bytes()).public_bytes(Encoding.DER)
+    chain.write_text(ssl.DER_cert_to_PEM_cert(der.replace(known, unknown)))
+    with pytest.raises(UsageError, match="a kind of key that the relay does not know"):
+        load(chain, key, NOW)
+
+
 def test_an_encrypted_key_is_refused_and_nobody_is_asked(tmp_path: Path) -> None:
     pair = write_pair(
         tmp_path,

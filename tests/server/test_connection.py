@@ -128,6 +128,15 @@ def test_what_follows_a_request_with_a_long_answer_waits_for_that(body: bytes) -
     assert not connection.may_hand_over and list(connection.waiting) == [ping]
 
 
+def test_others_come_between_two_requests_that_are_much_work() -> None:
+    connection = connection_on(Tls())
+    ping, publish = encode_message(Ping(2)), b"\x97\xa7publish"
+    connection.waiting.extend([ping, publish, publish, ping])
+    helpings = [connection.take_waiting(64) for _ in range(3)]
+    assert helpings == [[ping, publish], [publish], [ping]]
+    assert connection.may_hand_over, "nothing waits for their answers"
+
+
 def test_numbers_that_spell_a_word_are_only_numbers() -> None:
     connection = connection_on(Tls())
     body = encode_message(Acknowledge((int.from_bytes(b"\0who", "big"),), b""))

@@ -76,6 +76,12 @@ def test_nothing_was_seen_in_a_room_that_is_not_there() -> None:
     assert refused(ada, request).code == ErrorCode.BAD_STATEMENT
 
 
+def test_who_makes_a_room_cannot_give_it_another_beginning() -> None:
+    (ada,) = members(MemoryRelay(), "ada")
+    request = ada.join_request("#garden", ada.statement(JOIN, seen_hash=bytes([1]) * 32))
+    assert refused(ada, request).code == ErrorCode.BAD_STATEMENT
+
+
 def test_only_members_post_and_read() -> None:
     relay = MemoryRelay()
     ada, _ = members(relay, "ada", "bob", room="#garden")

@@ -106,6 +106,17 @@ def test_a_peer_that_does_not_close_is_not_waited_for(
             wait_until(lambda: len(relay._workers[0]) == 0)
 
 
+def test_of_many_who_leave_at_once_each_gets_the_last_word(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("saltline.server.connection_table.LEAVING_MAX", 2)
+    with ScriptedRelay(config_in(tmp_path)) as relay, ExitStack() as stack:
+        everyone = [stack.enter_context(relay.connect()) for _ in range(6)]
+        wait_until(lambda: len(relay.core.open) == len(everyone))
+        everyone[0].send(b"dismiss")
+        assert [client.receive() for client in everyone] == [b"bye"] * len(everyone)
+
+
 def test_of_too_many_that_do_not_leave_the_oldest_is_dropped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -308,3 +308,28 @@ def test_in_a_flood_an_address_gets_one_in_a_while_and_who_is_alone_gets_in(
     for peer in peers:
         peer.close()
     acceptor.close()
+
+
+class _Door:
+    """A listening socket on which each call has the outcome that is next."""
+
+    def __init__(self, *outcomes: OSError | tuple[socket.socket, tuple[str, int]]) -> None:
+        self._outcomes = list(outcomes)
+
+    def accept(self) -> tuple[socket.socket, tuple[str, int]]:
+        outcome = self._outcomes.pop(0)
+        if isinstance(outcome, OSError):
+            raise outcome
+        return outcome
+
+
+def test_a_peer_that_is_gone_before_it_is_looked_at_harms_nobody() -> None:
+    inbox = (thread := _Flooded()).inbox
+    (door,) = listen(RelayAddress("127.0.0.1", 0))
+    acceptor = Acceptor([door], [thread], lambda: True, print)  # type: ignore[list-item]
+    ours, theirs = socket.socketpair()
+    gone = ConnectionAbortedError(errno.ECONNABORTED, "reset before accept()")
+    with theirs, ours:
+        acceptor._accept_some(_Door(gone, (ours, ("192.0.2.1", 1)), BlockingIOError()))  # type: ignore[arg-type]
+        assert inbox == [(ours, "192.0.2.1")]
+    acceptor.close()

@@ -8,7 +8,7 @@ import pytest
 
 from saltline.protocol.errors import ErrorCode
 from saltline.server.store.interface import Done, Operation, Outcome, StoreError
-from saltline.server.store.operations import DeleteEnvelopes
+from saltline.server.store.operations import DeleteEnvelopes, ReadMailbox
 from saltline.server.store.thread import (
     GATHERED_OPERATIONS,
     GROUP_MAX_ENVELOPE_BYTES,
@@ -138,6 +138,18 @@ def test_a_group_is_bounded_in_weight(quarter: Operation) -> None:
         collected.wait_for(6)
         assert [len(group) for group in store.groups] == [4, 2]
         assert thread.stop(TIMEOUT_S)
+
+
+def test_a_crowd_that_logs_in_is_not_read_all_at_once() -> None:
+    window = ReadMailbox(1, 0, 64, 1_000_000)
+    with Workshop() as shop:
+        for token in range(1, 25):
+            shop.thread.submit([(token, window)])
+        shop.store.gate.release(10)
+        shop.thread.start()
+        shop.collected.wait_for(24)
+        assert [len(group) for group in shop.store.groups] == [16, 8]
+        assert shop.thread.stop(TIMEOUT_S)
 
 
 def test_many_threads_submit_and_each_keeps_its_order() -> None:
