@@ -125,7 +125,7 @@ def check(
     cert: Path | None,
     key: Path | None,
 ) -> None:
-    """Check configuration, certificate and database, and change nothing."""
+    """Check configuration, certificate and database of a relay that does not run."""
     flags = Flags(listen=listen, data=data, certificate=cert, key=key)
     for line in check_relay(load_config(config_file, flags), datetime.now(UTC)):
         click.echo(line)

@@ -49,6 +49,7 @@ class Connection:
     """
 
     __slots__ = (
+        "address",
         "awaits_answer",
         "close_by_s",
         "decoder",
@@ -76,8 +77,9 @@ class Connection:
         "write_wants_write",
     )
 
-    def __init__(self, number: int, sock: ssl.SSLSocket) -> None:
+    def __init__(self, number: int, sock: ssl.SSLSocket, address: str = "") -> None:
         self.number = number
+        self.address = address
         self.sock = sock
         self.send = sock.send  # looked up once: a busy room calls it 30,000 times a second
         self.mask = 0  # what the selector watches
@@ -106,6 +108,11 @@ class Connection:
 
     def __repr__(self) -> str:
         return f"Connection({self.number})"
+
+    @property
+    def is_stranger(self) -> bool:
+        """Whether nobody has logged in on it."""
+        return self.decoder.max_body_bytes == FRAME_MAX_BEFORE_LOGIN_BYTES
 
     @property
     def may_hand_over(self) -> bool:

@@ -12,7 +12,6 @@ from saltline.server.store.interface import Operation
 INFO: Final = 20
 WARNING: Final = 30
 ERROR: Final = 40
-CRITICAL: Final = 50
 
 
 class Effect(Struct, frozen=True, gc=False):

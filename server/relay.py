@@ -39,6 +39,7 @@ from saltline.server.driver import CoreDriver, log
 from saltline.server.errors import UsageError, where
 from saltline.server.handshakes import WAITING_MAX, HandshakeThread, TlsState
 from saltline.server.listener import Acceptor, listen
+from saltline.server.overseer import Overseer
 from saltline.server.settings import CertificateStatement, Registration, Settings
 from saltline.server.store.interface import Outcome, Store, StoreError, StoreUnusable
 from saltline.server.store.sqlite import SqliteStore
@@ -97,6 +98,7 @@ class Relay:
         self._handed_over = 0
         self._turn = count()  # whose worker is next; safe between threads
         self._handshakes: list[HandshakeThread] = []
+        self._overseer: Overseer
         self._is_running = False
         self._descriptors_max = _descriptors_max()
 
@@ -236,8 +238,10 @@ class Relay:
             store.close()  # nobody else will
             raise
         self._is_running = True
-        threads: list[Worker | HandshakeThread | AdminServer | Acceptor] = [
+        self._overseer = Overseer([worker.watch for worker in self._workers], self.fault)
+        threads: list[Worker | HandshakeThread | AdminServer | Acceptor | Overseer] = [
             *self._workers,
+            self._overseer,
             *self._handshakes,
             self._admin,
             self._acceptor,
@@ -373,6 +377,7 @@ class Relay:
             worker.inbox.post(Finish())
         ended += [worker.join(patience_s) for worker in self._workers]
         ended.append(self._storage.stop(patience_s))
+        ended.append(self._overseer.stop(patience_s))
         if not all(ended):
             # The storage thread is no daemon: the process stays until the disk lets it go.
             self._fail(

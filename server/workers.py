@@ -26,6 +26,7 @@ from saltline.server.connection_table import ConnectionTable
 from saltline.server.driver import CoreDriver, log
 from saltline.server.effects import Broadcast, Close, Pause, Promote, Resume, Send
 from saltline.server.events import Event
+from saltline.server.overseer import ReadWatch
 from saltline.server.pace import Pace
 from saltline.server.store.interface import Outcome, StoreError, TextsStored
 from saltline.server.wakeup import Inbox
@@ -71,6 +72,7 @@ class Worker:
         self._on_failure = on_failure
         self._deadlines = deadlines
         self.pace = Pace(flush_interval_s)
+        self.watch = ReadWatch()
         self._table = ConnectionTable(self._on_closed, deadlines.close_s)
         self._writer = Writer(
             self._table, self.pace, queue_max_bytes, self._happened, self._read_on
@@ -108,6 +110,7 @@ class Worker:
     # --- the loop --------------------------------------------------------------------------------
 
     def _run(self) -> None:
+        self.watch.begin()
         try:
             while not (self._is_finishing and len(self) == 0):
                 self._turn()
@@ -183,7 +186,7 @@ class Worker:
             self._read(connection, now_s)
 
     def _read(self, connection: Connection, now_s: float) -> None:
-        """Read until nothing is there, or until others have a right to a turn."""
+        """Read what is there, of a quiet connection one record, while it is its turn."""
         if not connection.may_read:
             self._table.watch(connection)
             return
@@ -198,6 +201,9 @@ class Worker:
         )
         connection.read_in_turn = self._turns
         connection.talks = False
+        watch = self.watch
+        watch.reads += 1
+        watch.reading = connection
         try:
             for count in range(READS_PER_TURN if may_talk else 1):
                 data = connection.read()
@@ -212,11 +218,26 @@ class Worker:
             connection.has_ended = True
         except ProtocolError as error:
             connection.fault = error
+        finally:
+            watch.reading = None
+        if watch.was_cut:
+            self._drop_flood(connection, now_s)
+            return
         if not decoder.unfinished_bytes:
             connection.frame_by_s = 0.0
         elif waiting or not connection.frame_by_s:
             connection.frame_by_s = now_s + self._deadlines.frame_s
         self._fed[connection.number] = connection
+
+    def _drop_flood(self, connection: Connection, now_s: float) -> None:
+        """It was cut off in the middle of a read: with it go the strangers of its address."""
+        self.watch.was_cut = False
+        self.watch.bar(connection.address, now_s)
+        log.warning("A connection sent TLS records without end that carry nothing: cut off.")
+        self._table.drop(connection)
+        for each in list(self._table.live.values()):
+            if each.address == connection.address and each.is_stranger:
+                self._table.drop(each)
 
     def _tell_core(self, now_s: float) -> None:
         """Everything that happened since the last time, under one lock take."""
@@ -309,12 +330,12 @@ class Worker:
 
     def _adopt(self, item: Adopt) -> None:
         self.adopted += 1
-        if self._is_finishing:
+        if self._is_finishing or self.watch.bars(item.address, monotonic()):
             item.sock.close()
             return
         number = self._next_number
         self._next_number += self._count
-        self._again[number] = connection = Connection(number, item.sock)
+        self._again[number] = connection = Connection(number, item.sock, item.address)
         self._table.add(connection)
         self._events.append(events.opened(number, item.address, item.statement))
 

@@ -51,7 +51,7 @@ CREATE TABLE logged_key (
     key BLOB PRIMARY KEY
 ) STRICT, WITHOUT ROWID;
 
--- A device, its mailbox, and how far its prekey ids have come. Rows are never deleted.
+-- A device and its mailbox. Rows are never deleted.
 CREATE TABLE mailbox (
     id INTEGER PRIMARY KEY,
     account INTEGER NOT NULL REFERENCES account,

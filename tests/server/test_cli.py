@@ -19,10 +19,7 @@ from saltline import __version__
 from saltline.protocol.to_client import Error, Pong, Submitted
 from saltline.protocol.to_relay import Submit
 from saltline.server.cli import run_program
-from saltline.server.config import Config
-from saltline.server.process import _reload
-from saltline.server.relay import Relay
-from tests.server.edge import TIMEOUT_S, config_in
+from tests.server.edge import TIMEOUT_S
 from tests.server.test_certificates import write_pair
 from tests.server.wire_client import WireClient
 from tests.waiting import wait_until
@@ -148,19 +145,6 @@ def test_sigterm_answers_what_it_took_and_keeps_what_it_acknowledged(start: Star
         assert [bob.fetch() for _ in range(acknowledged)] == [
             b"%d" % number for number in range(1, acknowledged + 1)
         ]
-
-
-def test_whatever_is_wrong_with_a_new_file_the_relay_goes_on(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    def broken() -> Config:
-        raise ZeroDivisionError("a secret")
-
-    with Relay(config_in(tmp_path)) as relay:
-        _reload(relay, broken)
-        assert not relay.failure
-    assert "Nothing was reloaded: it failed (ZeroDivisionError at test_cli.py:" in caplog.text
-    assert "secret" not in caplog.text
 
 
 def test_sighup_reloads_certificate_and_configuration(start: Start, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from saltline.protocol.to_relay import Ping
 from saltline.server.config import Config, Deadlines
 from saltline.server.errors import UsageError
 from saltline.server.listener import Acceptor
+from saltline.server.process import _reload
 from saltline.server.relay import Relay
 from saltline.server.settings import Registration, Settings
 from saltline.server.store.interface import Operation, Outcome, StoreError
@@ -195,6 +196,19 @@ def test_a_certificate_that_cannot_be_used_changes_nothing(tmp_path: Path) -> No
         assert relay.pin == pin
         with connect(relay) as stranger:
             stranger.greet()
+
+
+def test_whatever_is_wrong_with_a_new_file_the_relay_goes_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken() -> Config:
+        raise ZeroDivisionError("a secret")
+
+    with Relay(config_in(tmp_path)) as relay:
+        _reload(relay, broken)
+        assert not relay.failure
+    assert "Nothing was reloaded: it failed (ZeroDivisionError at test_relay.py:" in caplog.text
+    assert "secret" not in caplog.text
 
 
 def test_reload_takes_the_limits_and_names_what_it_cannot_take(tmp_path: Path) -> None:

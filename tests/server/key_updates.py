@@ -1,0 +1,59 @@
+"""A TLS client that sends KeyUpdate records without end, which OpenSSL's own never does."""
+
+import hmac
+import socket
+import ssl
+from pathlib import Path
+
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
+
+_KEY_UPDATE = bytes((24, 0, 0, 1, 0)) + b"\x16"  # and its true type, handshake
+_HEADER = b"\x17\x03\x03" + (len(_KEY_UPDATE) + 16).to_bytes(2, "big")
+
+
+def _expand(secret: bytes, label: bytes, size: int, digest: str) -> bytes:
+    """HKDF-Expand-Label of RFC 8446, section 7.1, with no context."""
+    named = b"tls13 " + label
+    info = size.to_bytes(2, "big") + bytes((len(named),)) + named + b"\0"
+    block = hmac.digest(secret, info + b"\1", digest)
+    return block[:size]
+
+
+class Updater:
+    """A connection whose handshake is done, and that many records which say nothing."""
+
+    def __init__(self, port: int, folder: Path) -> None:
+        secrets = folder / "secrets"
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        context.keylog_filename = str(secrets)
+        came, leaves = ssl.MemoryBIO(), ssl.MemoryBIO()
+        tls = context.wrap_bio(came, leaves)
+        self.sock = socket.create_connection(("127.0.0.1", port), 10)
+        while True:
+            try:
+                tls.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                self.sock.sendall(leaves.read())
+                came.write(self.sock.recv(65536))
+        self.sock.sendall(leaves.read())
+        lines = [line.split() for line in secrets.read_text("ascii").splitlines()]
+        (secret,) = [each[2] for each in lines if each[0] == "CLIENT_TRAFFIC_SECRET_0"]
+        self._secret = bytes.fromhex(secret)
+        cipher = tls.cipher()
+        assert cipher is not None
+        self._cipher = cipher[0]
+
+    def records(self, count: int) -> bytes:
+        """The next ones, each under the keys that the one before announced."""
+        digest, hash_bytes = ("sha384", 48) if "SHA384" in self._cipher else ("sha256", 32)
+        seal = ChaCha20Poly1305 if "CHACHA" in self._cipher else AESGCM
+        key_bytes = 16 if "AES_128" in self._cipher else 32
+        made = []
+        for _ in range(count):
+            key = _expand(self._secret, b"key", key_bytes, digest)
+            nonce = _expand(self._secret, b"iv", 12, digest)
+            made.append(_HEADER + seal(key).encrypt(nonce, _KEY_UPDATE, _HEADER))
+            self._secret = _expand(self._secret, b"traffic upd", hash_bytes, digest)
+        return b"".join(made)
