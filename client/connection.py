@@ -1,5 +1,6 @@
 """One connection's conversation with the relay: greeting, answers, pushes, pings."""
 
+from collections.abc import Sequence
 from typing import Final
 
 from saltline.client.commands import Disconnect
@@ -15,7 +16,12 @@ from saltline.client.model import (
 from saltline.client.parts import Parts
 from saltline.protocol import to_client, to_relay
 from saltline.protocol.errors import ErrorCode, ProtocolError
-from saltline.protocol.limits import LOGIN_DEADLINE_S, PING_INTERVAL_S, PINGS_MISSED_MAX
+from saltline.protocol.limits import (
+    LOGIN_DEADLINE_S,
+    PING_INTERVAL_S,
+    PINGS_MISSED_MAX,
+    REQUEST_TIMEOUT_S,
+)
 from saltline.protocol.messages import RelayMessage, decode_relay_message
 from saltline.protocol.names import LOBBY
 from saltline.protocol.text import sanitise
@@ -25,6 +31,9 @@ _CLOCK_TOLERANCE_MS: Final = 86_400_000
 # More than this between two ticks: the clock was set, or the computer slept. Every deadline of this
 # connection is void then.
 _JUMP_MS: Final = 300_000
+# An answer may be queued behind a window of envelopes or a busy room's entries. Where they take
+# longer, the next connection goes on where this one ended.
+_QUEUED_MAX_MS: Final = 300_000
 _LOBBY_WANTED: Final = "join-lobby"
 # Errors of the whole connection after which coming back by itself would not help.
 _FINAL_ERRORS: Final = frozenset(
@@ -77,6 +86,7 @@ class Connection:
         self._ticked_ms = 0
         self._ping_sent_ms = 0
         self._pings_open = 0
+        self._flowed_ms = 0  # when something came behind which an answer may wait
         self._expired_ms = 0
         self._clock_said = False
         self.caught_up = False
@@ -89,6 +99,7 @@ class Connection:
         self.lost()
         self._is_up = True
         self._begun_ms = self._ticked_ms = self._ctx.now_ms
+        self._flowed_ms = 0
         self._greeting.begin(spki_hash)
 
     def lost(self) -> None:
@@ -117,8 +128,15 @@ class Connection:
 
     # --- what comes ----------------------------------------------------------------------------
 
-    def receive(self, body: bytes) -> None:
-        """One frame's body."""
+    def receive(self, bodies: Sequence[bytes]) -> None:
+        """Frames' bodies, in order; none: a part of one has come."""
+        self._pings_open = 0  # whatever comes is a sign of life
+        if not bodies:
+            self._flowed_ms = self._ctx.now_ms
+        for body in bodies:
+            self._receive(body)
+
+    def _receive(self, body: bytes) -> None:
         if self._failed:
             self.leave(self._failed)
         if not self._is_up:
@@ -145,6 +163,7 @@ class Connection:
             self._garbage("The relay spoke out of turn.")
 
     def _pushed(self, message: RelayMessage) -> None:
+        self._flowed_ms = self._ctx.now_ms
         if isinstance(message, to_client.Deliver):
             self._parts.incoming.deliver(message)
         elif isinstance(message, to_client.Entries):
@@ -280,7 +299,9 @@ class Connection:
         self._parts.publishing.tick()
         if now_ms - self._ping_sent_ms >= PING_INTERVAL_S * 1000:
             self._ping()
-        if self._pings_open > PINGS_MISSED_MAX or self._ctx.overdue():
+        flows = now_ms - self._flowed_ms < REQUEST_TIMEOUT_S * 1000
+        is_overdue = self._ctx.overdue(_QUEUED_MAX_MS if flows else 0)
+        if self._pings_open > PINGS_MISSED_MAX or is_overdue:
             self._garbage("The relay does not answer.")
 
     def _ping(self) -> None:
@@ -288,10 +309,9 @@ class Connection:
         self._pings_open += 1
 
         def ponged(_answer: RelayMessage) -> None:
-            self._pings_open = 0
             self.round_trip_ms = max(0, self._ctx.now_ms - sent_ms)
 
         def refused(_refusal: Refusal) -> None:
-            self._pings_open = 0  # that, too, is a sign of life
+            """That it came is enough."""
 
         self._ctx.request(to_relay.Ping, ponged, refused)

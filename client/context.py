@@ -246,9 +246,10 @@ class Context:
         for work in due:
             work()
 
-    def overdue(self) -> bool:
-        """Whether the relay has left a request without an answer for too long."""
-        return any(pending.deadline_ms <= self.now_ms for pending in self._pending.values())
+    def overdue(self, grace_ms: int) -> bool:
+        """Whether the relay has left a request unanswered for REQUEST_TIMEOUT_S and this time."""
+        began_ms = self.now_ms - grace_ms
+        return any(pending.deadline_ms <= began_ms for pending in self._pending.values())
 
     def fail_all(self) -> None:
         """The link is gone, and with it every answer."""

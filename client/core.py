@@ -105,13 +105,8 @@ class ClientCore:
         return self._link_turn(now_ms, self._connection.lost)
 
     def received(self, bodies: Sequence[bytes], now_ms: int) -> list[Command]:
-        """Whole frames' bodies, in order; stored together."""
-
-        def receive() -> None:
-            for body in bodies:
-                self._connection.receive(body)
-
-        return self._link_turn(now_ms, receive)
+        """Whole frames' bodies, in order; stored together. None: a part of one has come."""
+        return self._link_turn(now_ms, lambda: self._connection.receive(bodies))
 
     def tick(self, now_ms: int) -> list[Command]:
         """Once a second: pings, deadlines, rotation, what waits for its time."""

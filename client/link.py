@@ -344,7 +344,7 @@ class Link:
         more = False
         if not paused:
             bodies, size, more = traffic.read()
-            if bodies:
+            if size:  # of a long frame, or on a slow line, a part: that, too, is a sign of life
                 with self._lock:
                     self._unconsumed_bytes += size
                 self._deliver(LinkReceived(connection, bodies, size))

@@ -30,7 +30,10 @@ class LinkUp:
 
 @dataclass(frozen=True, slots=True)
 class LinkReceived:
-    """Whole frames' bodies, in order; `size_bytes` goes back through `Link.consumed`."""
+    """Whole frames' bodies, in order; none if only a part of one has come.
+
+    `size_bytes` goes back through `Link.consumed`.
+    """
 
     connection: int
     bodies: Sequence[bytes]

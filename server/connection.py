@@ -1,9 +1,13 @@
 """One client's TLS connection, as its worker sees it. Only that worker touches it."""
 
+import fcntl
 import re
 import selectors
 import socket
 import ssl
+import struct
+import sys
+import termios
 from typing import Final
 
 from saltline.protocol.errors import ProtocolError
@@ -75,6 +79,7 @@ class Connection:
         "waiting",
         "write_wants_read",
         "write_wants_write",
+        "written_bytes",
     )
 
     def __init__(self, number: int, sock: ssl.SSLSocket, address: str = "") -> None:
@@ -101,6 +106,7 @@ class Connection:
         self.close_by_s = 0.0
         self.output: list[bytes] = []
         self.queued_bytes = 0  # of `output` and what TLS holds of it
+        self.written_bytes = 0  # out of that queue, so far
         self.unsent: bytes | memoryview | None = None  # OpenSSL wants these very bytes again
         self.read_wants_write = False
         self.write_wants_read = False
@@ -221,9 +227,30 @@ class Connection:
             except OSError:
                 raise PeerGone from None
             self.queued_bytes -= sent
+            self.written_bytes += sent
             is_whole = sent == len(self.unsent)
             self.unsent = None if is_whole else memoryview(self.unsent)[sent:]
         return WRITES_PER_TURN
+
+    @property
+    def is_kept_by_output(self) -> bool:
+        """Whether nothing is read from it, and something is queued for it."""
+        return self.queued_bytes > 0 and not self.may_hand_over
+
+    @property
+    def arrived_bytes(self) -> int:
+        """It grows while the peer takes what is queued; for `is_kept_by_output` only.
+
+        The kernel's buffer counts as not arrived: a dead peer's fills up as well, and a slow one's
+        takes more only once a third of it is free, which may be a minute.
+        """
+        if sys.platform != "linux":
+            return self.written_bytes
+        try:
+            unsent = fcntl.ioctl(self.sock, termios.TIOCOUTQ, bytes(4))
+        except OSError:
+            return self.written_bytes
+        return self.written_bytes - int(struct.unpack("i", unsent)[0])
 
     @property
     def is_blocked(self) -> bool:

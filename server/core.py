@@ -188,6 +188,17 @@ class RelayCore:
                 self._presence.drained(slow)
         return desk.finish()
 
+    def taking(self, connections: Sequence[int], now_ms: int) -> list[Effect]:
+        """Nothing is read from these until they have taken what is queued, and they take it.
+
+        Their pings wait unread: that they take anything is their sign of life.
+        """
+        for number in connections:
+            slow = self._desk.connections.get(number)
+            if slow is not None:
+                slow.heard_ms = now_ms
+        return []
+
     # --- requests ------------------------------------------------------------------------------
 
     def _handle_stranger(self, sender: Connection, request: ClientMessage, body: bytes) -> None:

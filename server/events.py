@@ -38,6 +38,11 @@ def congested(connection: int, is_congested: bool) -> Event:
     return lambda core, now_ms: core.congested(connection, is_congested, now_ms)
 
 
+def taking(connections: Sequence[int]) -> Event:
+    """These are slow to take what is queued for them, and take it."""
+    return lambda core, now_ms: core.taking(connections, now_ms)
+
+
 def stored(results: Sequence[tuple[int, Outcome | StoreError]]) -> Event:
     """The store has done these, in its order."""
     return lambda core, now_ms: core.stored_all(results, now_ms)

@@ -82,6 +82,7 @@ class Worker:
         self._again: dict[int, Connection] = {}  # to be read without waiting for the selector
         self._fed: dict[int, Connection] = {}  # with something for the core
         self._check_at_s = 0.0
+        self._arrived: dict[int, int] = {}  # at slow readers, when they were last looked at
         self._turns = 0
         self._is_crowded = False
         self._is_finishing = False
@@ -352,13 +353,22 @@ class Worker:
     def _check_deadlines(self, now_s: float) -> None:
         if self._index == 0:
             self._events.append(events.ticked)
+        arrived_before, self._arrived = self._arrived, {}
+        taking: list[int] = []
         for connection in self._table.live.values():
+            if connection.is_kept_by_output:
+                number = connection.number
+                self._arrived[number] = arrived = connection.arrived_bytes
+                if arrived > arrived_before.get(number, arrived):
+                    taking.append(number)
             if 0.0 < connection.frame_by_s <= now_s and connection.may_read:
                 connection.fault = ProtocolError(
                     ErrorCode.TOO_SLOW,
                     f"A frame did not arrive whole within {self._deadlines.frame_s:g} seconds.",
                 )
                 self._fed[connection.number] = connection
+        if taking:
+            self._events.append(events.taking(taking))
         self._table.drop_late(now_s)
 
     def _let_go(self, connection: Connection, now_s: float) -> None:

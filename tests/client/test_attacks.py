@@ -1,6 +1,6 @@
 """A relay that lies in every message: nothing crashes, hangs, has no end or is shown wrong."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import msgspec
@@ -144,6 +144,50 @@ def test_refused_pings_are_a_sign_of_life(alice: Person, relay: MemoryRelay) -> 
         alice.tick()
         settle(alice)
     assert alice.core.ready and alice.last_disconnect is None
+
+
+def seconds(relay: MemoryRelay, alice: Person, most: int, comes: Callable[[], object]) -> int:
+    """How many pass until she hangs up, at most; in each something comes."""
+    for second in range(most):
+        relay.now_ms += 1000
+        comes()
+        alice.tick()
+        settle(alice)
+        if alice.link is None:
+            return second
+    return most
+
+
+def test_a_pong_behind_a_long_queue_is_waited_for(alice: Person, relay: MemoryRelay) -> None:
+    """A megabyte takes a slow line minutes; then the relay reads on, and answers."""
+    withheld = Withheld(alice, to_client.Pong)
+    under(alice, withheld)
+
+    def part_of_a_frame() -> None:
+        alice.perform(alice.core.received([], alice.now))
+
+    assert seconds(relay, alice, 250, part_of_a_frame) == 250
+    withheld.release()
+    assert seconds(relay, alice, 100, lambda: None) == 100
+    under(alice, Withheld(alice, to_client.Pong))
+    assert 15 < seconds(relay, alice, 100, lambda: None) < 60, "nothing comes any more"
+
+
+def test_an_answer_is_not_waited_for_for_ever(
+    alice: Person, bob: Person, relay: MemoryRelay
+) -> None:
+    under(alice, Withheld(alice, to_client.Members))
+    alice.perform(alice.core.who("#lobby", 77, alice.now))
+    assert seconds(relay, alice, 100, lambda: None) < 60, "pongs come, so nothing is queued"
+    alice.online()
+    settle(alice)
+    alice.perform(alice.core.who("#lobby", 78, alice.now))
+
+    def letter() -> None:
+        bob.send("alice", "more")
+        settle(bob)
+
+    assert 100 < seconds(relay, alice, 500, letter) < 400
 
 
 def test_a_refusal_for_ever_ends_after_an_hour(

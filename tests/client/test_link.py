@@ -46,6 +46,15 @@ def test_frames_go_both_ways_whole_and_in_order(
     assert bodies == [b"one", large, b"three"]
 
 
+def test_a_part_of_a_frame_is_told_as_a_sign_of_life(
+    server: TlsServer, shown: Shown, start_link: StartLink
+) -> None:
+    _, events = start_link(Target(server.address, pin=shown.spki_hash))
+    server.accept().send(encode_frame(bytes(1000))[:500])
+    heard = events.wait_for(LinkReceived)
+    assert (list(heard.bodies), heard.size_bytes) == ([], 500)
+
+
 def test_what_is_sent_for_an_older_connection_does_not_reach_the_next(
     server: TlsServer, shown: Shown, start_link: StartLink
 ) -> None:

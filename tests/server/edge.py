@@ -126,6 +126,10 @@ class ScriptedCore(RelayCore):
         self.happened.append(("congested", connection, is_congested))
         return []
 
+    def taking(self, connections: Sequence[int], now_ms: int) -> list[Effect]:
+        self.happened += [("taking", connection) for connection in connections]
+        return []
+
     def stored_all(
         self, results: Sequence[tuple[int, Outcome | StoreError]], now_ms: int
     ) -> list[Effect]:
