@@ -3,6 +3,8 @@
 Changes are gathered and told once a second: who comes back at once was never gone.
 """
 
+from collections.abc import Iterable
+
 from saltline.protocol import to_client
 from saltline.protocol.messages import encode_framed
 from saltline.server.effects import Broadcast
@@ -93,7 +95,8 @@ class Presence:
             account = self._desk.accounts.get(id)
             if (account is not None) is was_online:
                 continue
-            self._tell(username, account, rooms if account is None else account.rooms)
+            online = account is not None
+            self._tell(id, username, online, account.rooms if account is not None else rooms)
         newcomers, self._newcomers = self._newcomers, {}
         for connection in newcomers.values():
             if connection.is_open:
@@ -101,30 +104,31 @@ class Presence:
 
     def _introduce(self, connection: Connection) -> None:
         account = connection.known.account
-        names = {
-            other.username
-            for room in map(self.rooms.__getitem__, account.rooms)
-            if room.members <= self._desk.settings.presence_max_members
-            for other in room.accounts.values()
-            if other is not account
-        }
-        for name in sorted(names):
+        others = self._neighbours(account.id, account.rooms)
+        for name in sorted([other.username for other in others]):
             self._desk.send(connection, to_client.Presence(name, True))
 
-    def _tell(self, username: str, account: Account | None, names: set[str]) -> None:
-        numbers: set[int] = set()
-        for name in names:
-            room = self.rooms.get(name)
-            if room is None or room.members > self._desk.settings.presence_max_members:
-                continue
-            for other in room.accounts.values():
-                if other is not account:
-                    # Also to those too slow for entries: this cannot be caught up by number.
-                    numbers |= {connection.number for connection in other.connections}
+    def _tell(self, id: int, username: str, online: bool, rooms: set[str]) -> None:
+        # Also to those too slow for entries: this cannot be caught up by number.
+        numbers = [
+            connection.number
+            for other in self._neighbours(id, rooms)
+            for connection in other.connections
+        ]
         if numbers:
-            message = to_client.Presence(username, account is not None)
-            frame = encode_framed(message)
+            frame = encode_framed(to_client.Presence(username, online))
             self._desk.add(Broadcast(sorted(numbers), frame))
+
+    def _neighbours(self, id: int, rooms: set[str]) -> Iterable[Account]:
+        """The others who are connected, of these rooms as far as they are small."""
+        small = self._desk.settings.presence_max_members
+        others: dict[int, Account] = {}
+        for name in rooms:
+            room = self.rooms.get(name)
+            if room is not None and room.members <= small:
+                others.update(room.accounts)  # in C: many share a hundred rooms
+        others.pop(id, None)
+        return others.values()
 
     def connections_changed(self, account: Account) -> None:
         """One of its connections came, went, fell behind or caught up."""

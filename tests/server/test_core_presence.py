@@ -1,5 +1,8 @@
 """Who came, who went: told once a second, to those in small rooms with them."""
 
+from collections.abc import Iterator
+from typing import Any
+
 from saltline.protocol.to_client import Presence
 from saltline.server.administration import RemoveUser
 from saltline.server.settings import Settings
@@ -37,6 +40,32 @@ def test_members_are_told_who_went_and_who_came_back() -> None:
     relay.advance(1_000)
     assert told(ada) == told(eve) == [Presence("bob", True)]
     assert told(bob) == [Presence("ada", True), Presence("eve", True)], "who is there already"
+
+
+class Counted(list[Any]):
+    """Counts how often somebody looks at all of it."""
+
+    looks = 0
+
+    def __iter__(self) -> Iterator[Any]:
+        self.looks += 1
+        return super().__iter__()
+
+
+def test_who_shares_many_rooms_is_looked_at_once() -> None:
+    """Who comes costs what its neighbours do, not its rooms times their members."""
+    relay = MemoryRelay()
+    ada, bob = members(relay, "ada", "bob")
+    for number in range(20):
+        ada.join(f"#room{number}")
+        bob.join(f"#room{number}")
+    bob.connection.cut()
+    (account,) = relay.core._desk.accounts.values()
+    account.connections = counted = Counted(account.connections)
+    told(ada)
+    relay.advance(1_000)
+    assert told(ada) == [Presence("bob", False)]
+    assert counted.looks == 1
 
 
 def test_who_comes_back_at_once_was_never_gone() -> None:
