@@ -274,6 +274,11 @@ class Rooms:
         )
         self._desk.send(connection, to_client.RoomList(request.id, rooms))
 
+    def members(self, name: str) -> int:
+        """How many are in a room, connected or not; 0 if none of them is connected."""
+        room = self._presence.rooms.get(name)
+        return room.members if room else 0
+
     def online(self, name: str) -> int:
         """How many of a room's members are connected."""
         room: LiveRoom | None = self._presence.rooms.get(name)

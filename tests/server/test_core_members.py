@@ -324,3 +324,22 @@ def test_answers_and_mail_go_to_the_slow_too() -> None:
     deliver, posted = bob.take()
     assert isinstance(deliver, Deliver)
     assert posted == Posted(request.id, "#lobby", 3)
+
+
+# --- what it costs -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("people", "lists"), [(2, 20), (1_000, 13), (20_000, 1), (10**6, 1)])
+def test_a_list_of_members_costs_by_how_many_they_are(people: int, lists: int) -> None:
+    """The disk reads and sorts all of them."""
+    relay = MemoryRelay(settings=Settings(requests_per_second=2_000, requests_burst=2_000))
+    ada, _ = members(relay, "ada", "bob")
+    relay.advance(1_000)
+    ada.take()
+    relay.core._presence.rooms["#lobby"].members = people
+    ada.connection.send(*[Who(number, "#lobby") for number in range(1, 31)])
+    received = ada.take()
+    assert [type(each) for each in received].count(Members) == lists
+    refusals = [each for each in received if isinstance(each, Error)]
+    assert len(refusals) == 30 - lists
+    assert {each.code for each in refusals} == {ErrorCode.RATE_LIMITED}
