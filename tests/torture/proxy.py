@@ -28,7 +28,7 @@ class Proxy:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self._lock = threading.Lock()
-        self._open: set[socket.socket] = set()
+        self._open: set[tuple[socket.socket, socket.socket]] = set()  # to a client, to the relay
         self._threads: list[threading.Thread] = []
         self._armed: Way | None = None
         self._is_closing = False
@@ -55,13 +55,13 @@ class Proxy:
         with self._lock:
             self._armed = way
 
-    def cut(self) -> None:
-        """End every connection now."""
+    def cut(self) -> int:
+        """End every connection now; how many were open."""
         with self._lock:
-            ends = list(self._open)
-        for end in ends:
-            with suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
+            cut, self._open = self._open, set()
+        for ends in cut:
+            hang_up(ends)
+        return len(cut)
 
     def swallow(self) -> None:
         """Connections of now stay open, and nothing comes through them any more."""
@@ -90,7 +90,7 @@ class Proxy:
             for end in (client, relay):
                 end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             with self._lock:
-                self._open |= {client, relay}
+                self._open.add((client, relay))
                 self._threads = [each for each in self._threads if each.is_alive()]
             self.connections += 1
             pair = _Pair(self, self.connections, client, relay)
@@ -106,12 +106,17 @@ class Proxy:
             self.cuts += 1
             return False
 
-    def closed(self, *ends: socket.socket) -> None:
-        """Both ways of a connection are over."""
+    def is_over(self, ends: tuple[socket.socket, socket.socket]) -> None:
+        """A connection has ended by itself: nobody can cut it any more."""
         with self._lock:
-            self._open -= set(ends)
-        for end in ends:
-            end.close()
+            self._open.discard(ends)
+
+
+def hang_up(ends: tuple[socket.socket, socket.socket]) -> None:
+    """Both ends hear of it; whoever reads there leaves."""
+    for end in ends:
+        with suppress(OSError):
+            end.shutdown(socket.SHUT_RDWR)
 
 
 class _Pair:
@@ -132,11 +137,12 @@ class _Pair:
                 if not self._proxy.is_deaf(self._number):
                     sink.sendall(data)
         if not self._proxy.is_deaf(self._number):  # there, not even the end is heard of
-            for end in self._ends:
-                with suppress(OSError):
-                    end.shutdown(socket.SHUT_RDWR)
+            self._proxy.is_over(self._ends)
+            hang_up(self._ends)
         with self._lock:
             self._left -= 1
             is_last = not self._left
         if is_last:
-            self._proxy.closed(*self._ends)
+            self._proxy.is_over(self._ends)
+            for end in self._ends:
+                end.close()
