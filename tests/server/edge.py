@@ -6,6 +6,7 @@ import ssl
 import struct
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -238,6 +239,10 @@ def client_context() -> ssl.SSLContext:
 CONTEXT = client_context()
 
 
+class CutOff(AssertionError):
+    """The relay ended the connection: unlike a wrong answer, this may be tried again."""
+
+
 class RawClient:
     """Sends and receives frames, right ones and wrong ones."""
 
@@ -279,10 +284,21 @@ class RawClient:
 
     def receive(self) -> bytes:
         while not self._bodies:
-            data = self.sock.recv(65536)
-            assert data, "the relay closed the connection"
-            self._bodies = self._decoder.feed(data)
+            self._feed(self.sock.recv(65536))
         return self._bodies.pop(0)
+
+    def receive_all(self) -> list[bytes]:
+        """What came by now. The socket must not block."""
+        with suppress(ssl.SSLWantReadError):
+            while True:
+                self._feed(self.sock.recv(65536))
+        bodies, self._bodies = self._bodies, []
+        return bodies
+
+    def _feed(self, data: bytes) -> None:
+        if not data:
+            raise CutOff("the relay closed the connection")
+        self._bodies += self._decoder.feed(data)
 
     def ask(self, body: bytes) -> bytes:
         self.send(body)

@@ -23,6 +23,7 @@ from saltline.crypto.signatures import (
     verify,
 )
 from saltline.protocol.content import RoomKind
+from saltline.protocol.errors import ErrorCode
 from saltline.protocol.messages import (
     ClientMessage,
     decode_relay_message,
@@ -32,6 +33,7 @@ from saltline.protocol.to_client import (
     CaughtUp,
     Challenge,
     Deliver,
+    Error,
     Joined,
     Published,
     RoomEntry,
@@ -50,7 +52,7 @@ from saltline.protocol.to_relay import (
     Submit,
 )
 from tests.pushes import Heard, unfolded
-from tests.server.edge import RawClient
+from tests.server.edge import CutOff, RawClient
 
 HELLO = encode_message(Hello(versions=(1,), features=(), agent="test"))
 LOBBY = "#lobby"
@@ -107,7 +109,9 @@ class WireClient(RawClient):
         """hello -> challenge, with the log key's word for the certificate in use."""
         self.challenge_body = self.ask(HELLO)
         challenge = decode_relay_message(self.challenge_body)
-        assert isinstance(challenge, Challenge)
+        if isinstance(challenge, Error) and challenge.code == ErrorCode.TOO_MANY_CONNECTIONS:
+            raise CutOff(challenge.detail)
+        assert isinstance(challenge, Challenge), challenge
         verify(
             challenge.log_key,
             certificate_payload(self.spki_hash, challenge.certificate_not_after_ms),

@@ -3,8 +3,9 @@
 python -m tests.torture.attackers PORT SECONDS ADDRESSES RATE KIND...
 
 Of each kind, RATE connections a second come from ADDRESSES loopback addresses in turn (0: as many
-as it can) for SECONDS, and stay for as long as the relay bears them. At the end of each kind it
-prints how many it made, and how long the relay bore one at most, in seconds.
+as it can) for SECONDS, and until twenty did what they came for; they stay for as long as the relay
+bears them. At the end of each kind it prints how many were connected, how many of them did what
+they came for, and how long the relay bore one at most, in seconds. It fails if nearly none did.
 """
 
 import resource
@@ -32,6 +33,8 @@ _HELD_MAX: Final = min(20_000, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - 1
 _TLS_PATIENCE_S: Final = 2.0
 _LOOK_EVERY_S: Final = 0.25
 _DRIP_EVERY_S: Final = 1.0
+_FEWEST: Final = 20
+_FEWEST_WITHIN_S: Final = 10.0
 
 Attack = Callable[[socket.socket], socket.socket | None]
 """What is done with a fresh connection; who is to be held open."""
@@ -162,30 +165,44 @@ class Crowd:
         self._held.pop(descriptor).sock.close()
 
 
-def attack(kind: str, port: int, seconds: float, addresses: int, rate: float) -> tuple[int, float]:
-    """Go on for so long; (connections made, how long one was borne at most, in seconds)."""
+@dataclass
+class Came:
+    """Of one kind: who was connected, who of them did what they came for, and for how long."""
+
+    connected: int = 0
+    acted: int = 0
+    oldest_s: float = 0.0  # that one was borne
+
+
+def attack(kind: str, port: int, seconds: float, addresses: int, rate: float) -> Came:
+    """Go on for so long, and until a few came."""
     perform = ATTACKS[kind]
     crowd = Crowd(DRIPS.get(kind, ()))
+    came = Came()
     began_s = monotonic()
     look_at_s = began_s + _LOOK_EVERY_S
-    made = 0
-    while (now_s := monotonic()) < began_s + seconds:
+    tries = 0
+    while (now_s := monotonic()) < began_s + seconds or (
+        came.acted < _FEWEST and now_s < began_s + _FEWEST_WITHIN_S
+    ):
         if now_s >= look_at_s:
             crowd.look(now_s)
             look_at_s = now_s + _LOOK_EVERY_S
-        if rate and made > (now_s - began_s) * rate:
+        if rate and tries > (now_s - began_s) * rate:
             sleep(0.002)
             continue
-        made += 1
-        place = made % addresses
-        stays = _connect(port, f"127.66.{place // 250 + 1}.{place % 250 + 1}", perform)
+        tries += 1
+        place = tries % addresses
+        source = f"127.66.{place // 250 + 1}.{place % 250 + 1}"
+        stays = _connect(port, source, perform, came)
         if stays is not None:
             crowd.take(stays, now_s)
     crowd.leave()
-    return made, crowd.oldest_s
+    came.oldest_s = crowd.oldest_s
+    return came
 
 
-def _connect(port: int, source: str, perform: Attack) -> socket.socket | None:
+def _connect(port: int, source: str, perform: Attack, came: Came) -> socket.socket | None:
     """One connection, and what is done with it; None if nobody stays."""
     sock = socket.socket()
     try:
@@ -194,7 +211,11 @@ def _connect(port: int, source: str, perform: Attack) -> socket.socket | None:
         sock.setblocking(False)
         with suppress(BlockingIOError):
             sock.connect(("127.0.0.1", port))
-        return perform(sock)
+        sock.getpeername()  # on loopback, who is not connected by now found no room
+        came.connected += 1
+        stays = perform(sock)
+        came.acted += 1
+        return stays
     except (OSError, ValueError):  # the relay had enough of it; or no port is left
         sock.close()
         return None
@@ -218,14 +239,14 @@ class Attackers:
     def are_busy(self) -> bool:
         return self._process.poll() is None
 
-    def told(self) -> dict[str, tuple[int, float]]:
-        """At their end, of each kind: how many came, and how long one was borne, in seconds."""
+    def told(self) -> dict[str, Came]:
+        """At their end, of each kind: who came. Raises AssertionError if of one too few did."""
         lines = self._process.communicate()[0].splitlines()
-        assert self._process.returncode == 0 and len(lines) == len(self.kinds), lines
+        assert self._process.returncode == 0 and len(lines) == len(self.kinds), "see above"
         numbers = [line.split() for line in lines]
         return {
-            kind: (int(made), float(oldest_s))
-            for kind, (made, oldest_s) in zip(self.kinds, numbers, strict=True)
+            kind: Came(int(connected), int(acted), float(oldest_s))
+            for kind, (connected, acted, oldest_s) in zip(self.kinds, numbers, strict=True)
         }
 
     def close(self) -> None:
@@ -246,8 +267,9 @@ def under_attack(*attackers: Attackers) -> Iterator[Sequence[Attackers]]:
 def main(port: str, seconds: str, addresses: str, rate: str, *kinds: str) -> None:
     """One kind after the other."""
     for kind in kinds:
-        made, oldest_s = attack(kind, int(port), float(seconds), int(addresses), float(rate))
-        print(made, f"{oldest_s:.2f}", flush=True)
+        came = attack(kind, int(port), float(seconds), int(addresses), float(rate))
+        assert came.acted >= _FEWEST, f"{kind}: in all {came}"
+        print(came.connected, came.acted, f"{came.oldest_s:.2f}", flush=True)
 
 
 if __name__ == "__main__":
