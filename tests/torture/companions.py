@@ -186,13 +186,17 @@ def stand_by(port: int) -> None:
 
 @dataclass
 class Account:
-    """What a culprit got: numbers of requests, the waits that it was told, and its time."""
+    """What a culprit got: numbers of requests, the waits that it was told, and its time.
+
+    Of its time also the part that begins with the requests of which the first was refused.
+    """
 
     accepted: int
     refused: int
     least_ms: int
     most_ms: int
     seconds: float
+    refused_s: float
 
     @property
     def answered(self) -> int:
@@ -236,11 +240,13 @@ def be_greedy(port: int, what: str) -> None:
 
 def _take_all(
     client: WireClient, request: Callable[[], ClientMessage]
-) -> tuple[int, int, int, int, float]:
+) -> tuple[int, int, int, int, float, float]:
     accepted = 0
     waits_ms: list[int] = []
-    began_s = monotonic()
+    began_s = refused_from_s = monotonic()
     while not _is_nudged():
+        if not waits_ms:
+            refused_from_s = monotonic()
         client.say(*(request() for _ in range(_AT_ONCE)))
         answers = 0
         while answers < _AT_ONCE:
@@ -255,8 +261,9 @@ def _take_all(
             if not waits_ms:
                 print("told to wait", flush=True)
             waits_ms.append(answer.retry_after_ms)
-    seconds = monotonic() - began_s
-    return accepted, len(waits_ms), min(waits_ms, default=0), max(waits_ms, default=0), seconds
+    now_s = monotonic()
+    waits = (len(waits_ms), min(waits_ms, default=0), max(waits_ms, default=0))
+    return accepted, *waits, now_s - began_s, now_s - refused_from_s
 
 
 # --- who reads, and no more ----------------------------------------------------------------------
