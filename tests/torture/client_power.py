@@ -27,25 +27,17 @@ _OPERATIONS_MAX = 120
 
 
 class Powered(Person):
-    """Somebody whose computer loses its power."""
-
-    synchronous = "full"
+    """Somebody whose computer loses its power, and whose vault is as it is shipped."""
 
     def __init__(self, relay: MemoryRelay, folder: Path, name: str) -> None:
         self.disk = VolatileDisk()
         super().__init__(relay, folder, name)
 
     def _create_vault(self) -> Vault:
-        vault = Vault.create(self.disk.path("vault.db"), KEY, vfs=self.disk.cipher_vfs)
-        return self._as_told(vault)
+        return Vault.create(self.disk.path("vault.db"), KEY, vfs=self.disk.cipher_vfs)
 
     def _open_vault(self) -> Vault:
-        vault = Vault.open(self.disk.path("vault.db"), KEY, vfs=self.disk.cipher_vfs)
-        return self._as_told(vault)
-
-    def _as_told(self, vault: Vault) -> Vault:
-        vault.run(f"PRAGMA synchronous = {self.synchronous}")
-        return vault
+        return Vault.open(self.disk.path("vault.db"), KEY, vfs=self.disk.cipher_vfs)
 
     def lose_power(self, chance: random.Random) -> None:
         """And have it back: from what is on the disk, alone."""
@@ -56,7 +48,16 @@ class Powered(Person):
 class Careless(Powered):
     """Whose vault does not wait for the disk."""
 
-    synchronous = "normal"
+    def _create_vault(self) -> Vault:
+        return _careless(super()._create_vault())
+
+    def _open_vault(self) -> Vault:
+        return _careless(super()._open_vault())
+
+
+def _careless(vault: Vault) -> Vault:
+    vault.run("PRAGMA synchronous = normal")
+    return vault
 
 
 class Household:

@@ -62,6 +62,20 @@ def test_a_newer_vault_is_refused(vault: Vault, tmp_path: Path) -> None:
         Vault.open(tmp_path / "vault.db", KEY)
 
 
+def test_every_commit_waits_for_the_disk_also_in_a_vault_that_was_there(tmp_path: Path) -> None:
+    for opens in (Vault.create, Vault.open):
+        vault = opens(tmp_path / "vault.db", KEY)
+        names = ("journal_mode", "synchronous", "secure_delete", "fullfsync", "foreign_keys")
+        assert {name: vault.value(f"PRAGMA {name}") for name in names} == {
+            "journal_mode": "wal",
+            "synchronous": 2,
+            "secure_delete": 1,
+            "fullfsync": 1,
+            "foreign_keys": 1,
+        }
+        vault.close()
+
+
 def test_an_existing_file_is_not_overwritten(vault: Vault, tmp_path: Path) -> None:
     with pytest.raises(VaultFailed, match="exists"):
         Vault.create(tmp_path / "vault.db", KEY)
