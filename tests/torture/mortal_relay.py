@@ -8,7 +8,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from time import monotonic
+from time import monotonic, sleep
 from types import TracebackType
 from typing import Any, Self
 
@@ -119,6 +119,25 @@ class MortalRelay:
     def stop(self) -> int:
         """SIGTERM; the exit code."""
         return self.end(signal.SIGTERM)
+
+    def kill_after_launch(self, seconds: float) -> bool:
+        """Start it, and kill it so much later; whether it had announced itself by then."""
+        self.launch()
+        assert self._process is not None and self._process.stdout is not None
+        sleep(seconds)
+        self._process.kill()
+        had_announced = _ANNOUNCED.search(self._process.stdout.read()) is not None
+        self.wait()
+        return had_announced
+
+    def stop_and_kill(self, seconds: float) -> int:
+        """SIGTERM, and SIGKILL so much later; the exit code, 0 if it had ended by then."""
+        self.serving.clear()
+        assert self._process is not None
+        self._process.send_signal(signal.SIGTERM)
+        sleep(seconds)
+        self._process.kill()
+        return self.wait()
 
     def end(self, number: signal.Signals) -> int:
         """Send it a signal and wait for its end; the exit code."""
