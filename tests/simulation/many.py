@@ -29,7 +29,8 @@ def run_many(first: int, count: int, processes: int) -> int:
     totals: Counter[str] = Counter()
     broken: list[str] = []
     context = multiprocessing.get_context("spawn")
-    with context.Pool(processes) as pool:
+    # apsw keeps a cursor of each database that was open beside another: 0.1 MB a seed.
+    with context.Pool(processes, maxtasksperchild=20) as pool:
         seeds = range(first, first + count)
         for done, outcome in enumerate(pool.imap_unordered(try_seed, seeds, chunksize=10), 1):
             if isinstance(outcome, str):
