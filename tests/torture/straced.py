@@ -6,6 +6,7 @@ works on, or by the thread that makes it: no two threads reach the same one.
 
 import functools
 import json
+import os
 import re
 import shutil
 import signal
@@ -13,7 +14,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +34,14 @@ CHANGES = (
     "rename",
     "mkdir",
 )
+# What decides whether a file is on the disk.
+SAVING = "pwrite64,fdatasync,fsync,ftruncate"
 # Calls on a descriptor, and the file that it stands for: `31 pwrite64(5</p/vault.db-wal>, …`.
-_CALL = re.compile(r"^(\d+) +(\w+)\((?:\d+<([^>]*)>)?")
+_CALL = re.compile(r"^(\d+) +(\w+)\((?:\d+<([^>]*)>)?(.*)$")
+# The end of a call in whose midst strace wrote down another thread's.
+_RESUMED = re.compile(r"^(\d+) +<\.\.\. \w+ resumed>(.*)$")
+_DONE = re.compile(r"\) += \d")
+_UNFINISHED = " <unfinished ...>"
 _KILLED = -signal.SIGKILL
 
 
@@ -66,9 +73,13 @@ class Moment:
         where = f" on {Path(self.file).name}" if self.file else ""
         return f"{self.call}{where} {self.number}{' (main)' if self.main_thread else ''}"
 
-    def strace(self, what: str) -> list[str]:
-        """The command that does `what` ("signal=KILL", "error=EIO") at this moment."""
-        options = ["-qq", "-o", "/dev/null", f"-einject={self.call}:{what}:when={self.number}"]
+    def strace(self, what: str, log: Path = Path(os.devnull)) -> list[str]:
+        """The command that does `what` ("signal=KILL", "error=EIO") at this moment.
+
+        `log`: where it writes down the writes and syncs of the same file, for `logged`.
+        """
+        options = ["-qq", "-o", str(log), f"-einject={self.call}:{what}:when={self.number}"]
+        options += [f"-etrace={SAVING}", "-y", "-s0"] if log != Path(os.devnull) else []
         options += [] if self.main_thread else ["-f"]
         options += ["-P", self.file] if self.file else []
         return ["strace", *options]
@@ -116,6 +127,47 @@ def watching(log: Path) -> list[str]:
     return ["strace", "-f", "--seccomp-bpf", "-qq", "-y", "-s0", "-esignal=none"] + [
         "-o", str(log), f"-etrace={calls}",
     ]  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Logged:
+    """A call on a file, as strace wrote it down when it was over; or never was."""
+
+    thread: int
+    name: str
+    file: str
+    rest: str
+
+    @property
+    def was_injected(self) -> bool:
+        return "(INJECTED)" in self.rest
+
+    @property
+    def has_failed(self) -> bool:
+        return _DONE.search(self.rest) is None
+
+    @property
+    def offset(self) -> int:
+        """Where a pwrite64 began: `, ""..., 24, 4152) = 24`."""
+        return int(self.rest.partition(")")[0].rpartition(",")[2])
+
+
+def logged(log: Path) -> Iterator[Logged]:
+    """All calls on files in a log of strace, in the order in which they were over."""
+    begun: dict[int, Logged] = {}
+    for line in log.read_text(errors="replace").splitlines():
+        if found := _CALL.match(line):
+            call = Logged(int(found[1]), found[2], found[3] or "", found[4])
+            if call.rest.endswith(_UNFINISHED):
+                begun[call.thread] = call
+            elif call.file:
+                yield call
+        elif (found := _RESUMED.match(line)) and int(found[1]) in begun:
+            call = begun.pop(int(found[1]))
+            if call.file:
+                yield replace(call, rest=call.rest.removesuffix(_UNFINISHED) + found[2])
+    for call in begun.values():
+        yield replace(call, rest=call.rest.removesuffix(_UNFINISHED))
 
 
 def moments(log: Path) -> list[Moment]:
