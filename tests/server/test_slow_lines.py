@@ -92,10 +92,13 @@ def test_only_what_left_the_computer_counts_as_taken(tmp_path: Path) -> None:
     with ScriptedRelay(config_in(tmp_path)) as relay, relay.connect(receive_buffer=4096) as slow:
         slow.send(*[b"flood 100 16000"] * 7)
         wait_until(lambda: any(each[0] == "congested" for each in list(relay.core.happened)))
-        ticks = relay.core.ticks + 5
-        wait_until(lambda: relay.core.ticks >= ticks)
-        relay.core.happened.clear()
-        wait_until(lambda: relay.core.ticks >= ticks + 20)
-        assert not relay.core.saw("taking")
+
+        def nothing_is_taken() -> bool:
+            relay.core.happened.clear()
+            ticks = relay.core.ticks + 20
+            wait_until(lambda: relay.core.ticks >= ticks)
+            return not relay.core.saw("taking")
+
+        wait_until(nothing_is_taken)  # the last of what the kernels had agreed on may still go over
         slow.receive()
         wait_until(lambda: slow.receive() and relay.core.saw("taking"))
