@@ -40,7 +40,8 @@ LOG_SIGNER = 0
 MAX_ENTRY_BYTES = 374
 
 _ENTRY = label("entry")
-_NO_PREVIOUS = bytes(HASH_BYTES)
+NO_PREVIOUS = bytes(HASH_BYTES)
+"""``Entry.previous`` of an account's first entry."""
 
 
 class BadEntry(CryptoError):
@@ -190,7 +191,7 @@ class Account:
     def start(cls, entry: Entry, log_public: bytes) -> Self:
         """The account that a create entry opens. Raises BadEntry."""
         identity = entry.identity
-        if entry.op is not Op.CREATE or entry.number != 0 or entry.previous != _NO_PREVIOUS:
+        if entry.op is not Op.CREATE or entry.number != 0 or entry.previous != NO_PREVIOUS:
             raise BadEntry("a name begins with its create entry")
         if entry.signer != identity.device:
             raise BadEntry("a create entry is signed by its own device")
@@ -308,7 +309,7 @@ def create_entry(identity: Identity, identity_signature: bytes, time_ms: int, si
     """The first entry of a name; ``sign`` is by the identity itself."""
     name, signer = identity.username, identity.device
     return _signed(
-        sign, Op.CREATE, name, 0, _NO_PREVIOUS, time_ms, identity, identity_signature, signer
+        sign, Op.CREATE, name, 0, NO_PREVIOUS, time_ms, identity, identity_signature, signer
     )
 
 

@@ -77,6 +77,7 @@ PINGS_MISSED_MAX: Final = 2
 REQUEST_TIMEOUT_S: Final = 30.0
 RECONNECT_FIRST_S: Final = 1.0
 RECONNECT_MAX_S: Final = 60.0
+DATED_AHEAD_MAX_S: Final = 86_400  # of the relay's clock: an entry, or what a member says
 
 # --- The relay's defaults for strangers and users ----------------------------------------------
 

@@ -121,7 +121,7 @@ class AdminCore:
         self._add_code(ticket, request.username, 1, request.expires_ms)
 
     def _add_code(self, ticket: Ticket, username: str, uses: int, expires_ms: int) -> None:
-        if not self._desk.now_ms < expires_ms < 2**63:
+        if not self._desk.date_ms < expires_ms < 2**63:
             raise ProtocolError(ErrorCode.BAD_INVITE, "A code has to expire in the future.")
         code = new_code(self._desk.random)
 
@@ -144,7 +144,7 @@ class AdminCore:
         account = replay(found.entries, log_key.public)
         revokes: list[Entry] = []
         for identity in account.live:
-            entry = revoke_entry(account, identity, self._desk.now_ms, LOG_SIGNER, log_key.sign)
+            entry = revoke_entry(account, identity, self._desk.date_ms, LOG_SIGNER, log_key.sign)
             account = account.apply(entry, log_key.public)
             revokes.append(entry)
         close = ask.CloseAccount(work.username, tuple(log_entry(entry) for entry in revokes))

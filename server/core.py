@@ -46,7 +46,10 @@ _WHO_TOKEN_MEMBERS: Final = 20
 
 
 class RelayCore:
-    """Everything that a relay decides. Times are Unix ms; `random(n)` gives n random bytes."""
+    """Everything that a relay decides. `random(n)` gives n random bytes.
+
+    `now_ms` is in ms of a clock that nobody sets; it is the date, unless `set_date` says otherwise.
+    """
 
     def __init__(
         self,
@@ -278,6 +281,12 @@ class RelayCore:
         return self._desk.is_idle
 
     # --- time ----------------------------------------------------------------------------------
+
+    def set_date(self, date_ms: int, now_ms: int) -> None:
+        """What the computer's clock shows, in Unix ms: it may have been set."""
+        ahead_ms = date_ms - now_ms
+        self._mailboxes.clock_jumped(ahead_ms - self._desk.ahead_ms, now_ms)
+        self._desk.ahead_ms = ahead_ms
 
     def tick(self, now_ms: int) -> list[Effect]:
         """Once a second: deadlines, expiry, presence."""

@@ -32,7 +32,7 @@ class Directory:
     def _checked_prekey(self, identity: Identity, encoded: bytes) -> ask.PublicPrekey:
         try:
             prekey = Prekey.decode(encoded)
-            prekey.verify(identity, self._desk.now_ms)
+            prekey.verify(identity, self._desk.date_ms)
         except (Malformed, BadBundle) as error:
             raise ProtocolError(ErrorCode.BAD_PREKEY, f"A prekey was refused: {error}.") from None
         return ask.PublicPrekey(prekey.kind, prekey.id, prekey.not_after_ms, encoded)
@@ -68,8 +68,8 @@ class Directory:
     def claim(self, connection: Connection, request: to_relay.Claim) -> None:
         """A bundle; beyond the daily quota without one-time prekeys, so that nobody drains them."""
         key = (connection.known.account.id, request.username, request.device)
-        one_time = self.claims.take(key, self._desk.now_ms)
-        work = ask.ClaimBundle(request.username, request.device, one_time, self._desk.now_ms)
+        one_time = self.claims.take(key, self._desk.date_ms)
+        work = ask.ClaimBundle(request.username, request.device, one_time, self._desk.date_ms)
         self._desk.persist(work, self._claimed, connection, request, self._not_claimed)
 
     def _claimed(

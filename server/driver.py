@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Final, Protocol
 
 from saltline.protocol.text import sanitise
+from saltline.server.clock import Clock
 from saltline.server.core import RelayCore
 from saltline.server.effects import (
     Answer,
@@ -53,12 +54,12 @@ class CoreDriver:
     def __init__(
         self,
         core: RelayCore,
-        clock_ms: Callable[[], int],
+        clock: Clock,
         on_answer: Callable[[Answer], None],
         on_stop: Callable[[str], None],
     ) -> None:
         self._core = core
-        self._clock_ms = clock_ms
+        self._clock = clock
         self._on_answer = on_answer
         self._on_stop = on_stop
         self._owners: Sequence[Owner] = ()
@@ -80,7 +81,8 @@ class CoreDriver:
         aside: list[Effect] = []
         operations: list[tuple[int, Operation]] = []
         with self._lock:
-            now_ms = self._clock_ms()
+            now_ms = self._clock.now_ms()
+            self._core.set_date(self._clock.date_ms(), now_ms)
             try:
                 for event in events:
                     self._queue(event(self._core, now_ms), operations, aside)

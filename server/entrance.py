@@ -153,7 +153,7 @@ class Entrance:
         desk.send(
             connection,
             to_client.Welcome(
-                time_ms=desk.now_ms,
+                time_ms=desk.date_ms,
                 rooms=tuple(to_client.RoomMark(room.room, room.last) for room in begun.rooms),
                 signed_prekey_id=begun.signed_prekey_id,
                 kem_prekey_id=begun.kem_prekey_id,

@@ -7,8 +7,8 @@ with every message, so that the disk gets it once a second: an older one merely 
 from saltline.protocol.limits import GENERATION_BYTES
 from saltline.server.peers import Device
 from saltline.server.store import operations as ask
-from saltline.server.store.interface import StoreError
-from saltline.server.switchboard import Switchboard, ignore
+from saltline.server.store.interface import Done, StoreError
+from saltline.server.switchboard import Switchboard
 
 _NUMBER_BYTES = 8
 
@@ -18,7 +18,8 @@ class Generations:
 
     def __init__(self, desk: Switchboard) -> None:
         self._desk = desk
-        self._unwritten: dict[int, bytes] = {}  # by mailbox
+        self._unwritten: dict[int, bytes] = {}  # by mailbox; also while it is being written
+        self._is_writing = False
 
     def note(self, device: Device, generation: bytes) -> None:
         """Keep it if it is greater. b"" comes from a client that keeps none."""
@@ -38,12 +39,22 @@ class Generations:
 
     def write(self) -> None:
         """Bring what was noted to the disk."""
-        if self._unwritten:
+        if self._unwritten and not self._is_writing:
+            self._is_writing = True
             work = ask.KeepGenerations(tuple(self._unwritten.items()))
-            self._unwritten = {}
-            self._desk.persist(work, ignore, None, None, self._not_written)
+            self._desk.persist(work, self._written, None, None, self._not_written)
+
+    def _written(
+        self, _connection: None, _request: None, work: ask.KeepGenerations, _done: Done
+    ) -> None:
+        self._is_writing = False
+        for mailbox, generation in work.generations:
+            if self._unwritten.get(mailbox) == generation:
+                del self._unwritten[mailbox]
+        if self._desk.is_stopping:
+            self.write()  # what came meanwhile
 
     def _not_written(
-        self, _connection: None, _request: None, work: ask.KeepGenerations, _error: StoreError
+        self, _connection: None, _request: None, _work: ask.KeepGenerations, _error: StoreError
     ) -> None:
-        self._unwritten = dict(work.generations) | self._unwritten
+        self._is_writing = False

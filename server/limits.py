@@ -1,4 +1,7 @@
-"""What one person, or one address, may ask of the relay. All of it in memory alone."""
+"""What one person, or one address, may ask of the relay. All of it in memory alone.
+
+Buckets go by a clock that nobody sets, daily quotas by the date.
+"""
 
 import ipaddress
 from collections.abc import Hashable
@@ -27,8 +30,7 @@ class TokenBuckets(Generic[Key]):
         """Take `cost` tokens: 0; or take none and return how many ms to wait, at least 1."""
         burst = self.burst
         tokens, then_ms = self._buckets.get(key, (burst, now_ms))
-        if now_ms > then_ms:  # a clock that was set back adds nothing, and takes nothing away
-            tokens += (now_ms - then_ms) * self.per_second / 1000
+        tokens += (now_ms - then_ms) * self.per_second / 1000
         if tokens > burst:
             tokens = burst
         if cost > burst:

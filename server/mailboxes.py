@@ -10,6 +10,7 @@ from typing import Final
 
 from saltline.protocol import to_client, to_relay
 from saltline.protocol.errors import ErrorCode
+from saltline.server.effects import WARNING
 from saltline.server.generations import Generations
 from saltline.server.limits import TokenBuckets
 from saltline.server.peers import Connection
@@ -18,6 +19,10 @@ from saltline.server.store import operations as ask
 from saltline.server.switchboard import Switchboard, ignore
 
 _EXPIRED_AT_ONCE: Final = 1_000
+# A clock that somebody set wrong would have deleted all mail before it is set right.
+_HOUR_MS: Final = 3_600_000
+_JUMP_MS: Final = _HOUR_MS
+_NOTHING_EXPIRES_MS: Final = 24 * _HOUR_MS
 
 
 class Delivery:
@@ -45,6 +50,7 @@ class Mailboxes:
         self._buckets = buckets
         self._deliveries: dict[int, Delivery] = {}  # by mailbox, of those connected
         self.delivered = 0
+        self._expires_from_ms = 0
 
     # --- in ------------------------------------------------------------------------------------
 
@@ -59,7 +65,7 @@ class Mailboxes:
             request.envelope,
             settings.mailbox_max_envelopes,
             settings.mailbox_max_bytes,
-            desk.now_ms,
+            desk.date_ms,
         )
         desk.persist(work, self._submitted, connection, request)
 
@@ -195,9 +201,22 @@ class Mailboxes:
 
     # --- time ----------------------------------------------------------------------------------
 
+    def clock_jumped(self, jump_ms: int, now_ms: int) -> None:
+        """The date moved by so much: far ahead, and it may be wrong. Let nothing expire at once."""
+        if jump_ms < _JUMP_MS:
+            return
+        self._expires_from_ms = now_ms + _NOTHING_EXPIRES_MS
+        self._desk.log(
+            WARNING,
+            f"This computer's clock was set forward by {jump_ms / _HOUR_MS:,.0f} hours. If that is"
+            " wrong, set it right within a day: until then no waiting message expires.",
+        )
+
     def expire(self) -> None:
         """Delete what nobody came for."""
-        before_ms = self._desk.now_ms - self._desk.settings.envelope_kept_s * 1000
+        if self._desk.now_ms < self._expires_from_ms:
+            return
+        before_ms = self._desk.date_ms - self._desk.settings.envelope_kept_s * 1000
         work = ask.ExpireEnvelopes(before_ms, _EXPIRED_AT_ONCE)
         self._desk.persist(work, self._expired, None, None)
 

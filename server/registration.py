@@ -4,7 +4,16 @@ import hashlib
 from dataclasses import replace
 from typing import Final
 
-from saltline.crypto.keylog import LOG_SIGNER, Account, BadEntry, Entry, Op, leaf, replay
+from saltline.crypto.keylog import (
+    LOG_SIGNER,
+    NO_PREVIOUS,
+    Account,
+    BadEntry,
+    Entry,
+    Op,
+    leaf,
+    replay,
+)
 from saltline.crypto.signatures import (
     BadSignature,
     Malformed,
@@ -14,6 +23,7 @@ from saltline.crypto.signatures import (
 )
 from saltline.protocol import to_client, to_relay
 from saltline.protocol.errors import ErrorCode, ProtocolError
+from saltline.protocol.limits import DATED_AHEAD_MAX_S
 from saltline.protocol.names import BadName, check_user, is_reserved, skeleton
 from saltline.server.codes import code_hash
 from saltline.server.entrance import Entrance, bad_login
@@ -26,8 +36,6 @@ from saltline.server.switchboard import Switchboard
 
 _UNSIGNED: Final = bytes(64)
 _FIRST_DEVICE: Final = 1
-_NO_PREVIOUS: Final = bytes(32)
-_AHEAD_MAX_MS: Final = 86_400_000
 
 
 class Registration:
@@ -44,7 +52,7 @@ class Registration:
         """Say what a code is for."""
         self._entrance.begin(connection)
         self._limit(connection)
-        work = ask.FindCode(code_hash(request.code), self._desk.now_ms)
+        work = ask.FindCode(code_hash(request.code), self._desk.date_ms)
         self._desk.persist(work, self._code_found, connection, request)
 
     def _code_found(
@@ -55,7 +63,7 @@ class Registration:
         found: told.CodeFound,
     ) -> None:
         self._desk.strangers.serve(connection, False)
-        device, number, previous = _FIRST_DEVICE, 0, _NO_PREVIOUS
+        device, number, previous = _FIRST_DEVICE, 0, NO_PREVIOUS
         if found.username:
             account = replay(found.entries, self._desk.log_key.public)
             device = account.highest_device + 1
@@ -69,7 +77,7 @@ class Registration:
         self._limit(connection)
         _check_name(request.username)
         entry = _decode_entry(request)
-        if entry.time_ms > self._desk.now_ms + _AHEAD_MAX_MS:
+        if entry.time_ms > self._desk.date_ms + DATED_AHEAD_MAX_S * 1000:
             raise ProtocolError(
                 ErrorCode.BAD_ENTRY, "The entry's time is more than a day ahead. Check the clock."
             )
@@ -79,7 +87,7 @@ class Registration:
         elif entry.op is not Op.RESET:
             raise _bad_entry("only create and reset entries register")
         else:
-            work = ask.FindCode(code_hash(request.invite), self._desk.now_ms)
+            work = ask.FindCode(code_hash(request.invite), self._desk.date_ms)
             self._desk.persist(work, self._reset_found, connection, (request, entry))
 
     def _check_registration(
@@ -116,7 +124,7 @@ class Registration:
             entry=log_entry(entry),
             device=_new_device(entry),
             code_hash=code_hash(request.invite) if request.invite else b"",
-            now_ms=self._desk.now_ms,
+            now_ms=self._desk.date_ms,
         )
         self._desk.persist(work, self._created, connection, Newcomer.of(entry.identity))
 
@@ -151,7 +159,7 @@ class Registration:
         except BadEntry as error:
             raise _bad_entry(error) from None
         reset = ask.ResetAccount(
-            log_entry(signed), _new_device(signed), work.code_hash, self._desk.now_ms
+            log_entry(signed), _new_device(signed), work.code_hash, self._desk.date_ms
         )
         self._desk.persist(reset, self._was_reset, connection, Newcomer.of(entry.identity))
 

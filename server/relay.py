@@ -13,7 +13,6 @@ import resource
 import socket
 import sys
 import threading
-import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import fields, replace
@@ -32,6 +31,7 @@ from saltline.server import events
 from saltline.server.admin import AdminServer
 from saltline.server.administration import AdminRequest
 from saltline.server.certificates import Certificate, load, load_or_make, name_warning
+from saltline.server.clock import Clock
 from saltline.server.config import Config, known_host
 from saltline.server.core import RelayCore
 from saltline.server.data_folder import DataFolder
@@ -188,7 +188,7 @@ class Relay:
         cleanup.callback(self._admin.close)
         self._driver = CoreDriver(
             self._make_core(config.settings, self._log_key, statement, os.urandom),
-            _now_ms,
+            Clock(),
             self._admin.answer,
             self._fail,
         )
@@ -383,10 +383,6 @@ class Relay:
             self._fail(
                 "A thread of the relay did not end in time. What it acknowledged is on its disk."
             )
-
-
-def _now_ms() -> int:
-    return time.time_ns() // 1_000_000
 
 
 def _descriptors_max() -> int:

@@ -10,6 +10,7 @@ from saltline.protocol import to_client, to_relay
 from saltline.protocol.content import RoomKind
 from saltline.protocol.errors import ErrorCode, ProtocolError
 from saltline.protocol.limits import (
+    DATED_AHEAD_MAX_S,
     MEMBER_LIST_MAX,
     PAGE_MAX_BYTES,
     ROOM_LIST_MAX,
@@ -24,8 +25,6 @@ from saltline.server.store import interface as told
 from saltline.server.store import operations as ask
 from saltline.server.store.interface import StoreError
 from saltline.server.switchboard import Switchboard
-
-_AHEAD_MAX_MS: Final = 86_400_000
 
 # Texts so long in all are enough for one operation: it is done, and told, as a whole.
 _TOGETHER_BYTES: Final = 64 * 1024
@@ -181,7 +180,7 @@ class Rooms:
             head = read_head(statement, TEXT_MAX_BYTES)
         except Malformed:
             raise _bad_statement("The statement does not follow its layout.") from None
-        if head[2] > self._desk.now_ms + _AHEAD_MAX_MS:
+        if head[2] > self._desk.date_ms + DATED_AHEAD_MAX_S * 1000:
             raise _bad_statement("The statement's time is more than a day ahead. Check the clock.")
         return head
 
@@ -202,7 +201,7 @@ class Rooms:
             seen_hash,
             request.statement,
             request.signature,
-            self._desk.now_ms,
+            self._desk.date_ms,
         )
 
     # --- reading -------------------------------------------------------------------------------

@@ -74,6 +74,7 @@ class Switchboard:
         self.log_key = log_key
         self.random = random
         self.now_ms = 0
+        self.ahead_ms = 0  # the date, of the time that nobody sets
         self.connections: dict[int, Connection] = {}
         self.strangers = Strangers()
         self.accounts: dict[int, Account] = {}
@@ -92,6 +93,11 @@ class Switchboard:
         self._long_reads: set[int] = set()  # tokens of those that the store has
         self._later_reads: deque[Persist] = deque()
         self._paused: dict[int, Connection] = {}
+
+    @property
+    def date_ms(self) -> int:
+        """Unix ms, by the computer's clock: for what is written down, or compared with that."""
+        return self.now_ms + self.ahead_ms
 
     # --- effects -------------------------------------------------------------------------------
 

@@ -66,6 +66,9 @@ class ScriptedCore(RelayCore):
         self.open[connection] = certificate
         return []
 
+    def set_date(self, date_ms: int, now_ms: int) -> None:
+        pass
+
     def received(self, connection: int, bodies: Sequence[bytes], now_ms: int) -> list[Effect]:
         self.happened.append(("received", connection, len(bodies)))
         return [effect for body in bodies for effect in self._do(connection, body)]

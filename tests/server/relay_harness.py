@@ -177,6 +177,10 @@ class MemoryRelay:
         self.now_ms += ms
         self.perform(self.core.tick(self.now_ms))
 
+    def set_clock(self, ahead_ms: int) -> None:
+        """Somebody sets the computer's clock: the date is so far ahead of `now_ms`."""
+        self.core.set_date(self.now_ms + ahead_ms, self.now_ms)
+
     def admin(self, request: AdminRequest) -> AdminResult:
         """Ask as the relay's admin, and wait for the answer."""
         return self.answers[self.ask(request)]

@@ -4,13 +4,22 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from saltline.protocol.errors import ErrorCode
-from saltline.protocol.to_client import Deliver, Error, Pong, Posted, RoomEntry, Submitted
+from saltline.protocol.to_client import (
+    Deliver,
+    Error,
+    Pong,
+    Posted,
+    RoomEntry,
+    Submitted,
+    Welcome,
+)
 from saltline.protocol.to_relay import Acknowledge, Ping, Submit
 from saltline.server.administration import CreateInvite, Refused
 from saltline.server.store.interface import Outcome, Store, StoreError
 from saltline.server.store.operations import BeginSession, KeepGenerations, Operation, ReadMailbox
 from tests.server.person import HELLO, Person
 from tests.server.relay_harness import DAY_MS, MemoryRelay
+from tests.server.scenes import registered
 
 FULL = StoreError(ErrorCode.STORAGE_FAILED, "The relay's disk is full.")
 BROKEN = StoreError(ErrorCode.STORAGE_FAILED, "The relay's disk failed.", fatal=True)
@@ -151,6 +160,39 @@ def test_a_generation_that_could_not_be_written_is_written_later() -> None:
     relay.advance(1_000)
     held = relay.database._database.execute("SELECT max(generation) FROM mailbox").get
     assert held == generation
+
+
+def test_a_login_hears_of_a_generation_that_is_being_written() -> None:
+    relay = MemoryRelay()
+    (ada,) = registered(relay, "ada")
+    older, newer = ((number).to_bytes(8, "big") + bytes(32) for number in (8, 9))
+    ada.submit(ada, b"x", older)
+    relay.advance(1_000)
+    ada.submit(ada, b"x", newer)
+    relay.hold()
+    ada.connect()
+    ada.connection.send(ada.login_request())  # asks the store before it is written
+    relay.advance(1_000)
+    relay.advance(1_000)
+    writes = [each for each in relay._held if isinstance(each.operation, KeepGenerations)]
+    assert len(writes) == 1, "once, however long it takes"
+    relay.release()
+    assert ada.expect(Welcome).generation == newer
+
+
+def test_a_stop_waits_for_the_newest_generation() -> None:
+    relay = MemoryRelay()
+    (ada,) = registered(relay, "ada")
+    ada.submit(ada, b"x", (8).to_bytes(8, "big") + bytes(32))
+    relay.hold()
+    relay.advance(1_000)
+    newest = (9).to_bytes(8, "big") + bytes(32)
+    ada.submit(ada, b"x", newest)
+    relay.stop()
+    relay.release()
+    assert relay.core.idle
+    held = relay.database._database.execute("SELECT max(generation) FROM mailbox").get
+    assert held == newest
 
 
 def test_a_mistake_of_ours_costs_the_one_who_met_it() -> None:

@@ -71,7 +71,7 @@ def sizes(thing: object, path: str = "", seen: set[int] | None = None) -> dict[s
 
 def held(relay: Relay) -> dict[str, int]:
     """What the relay keeps in memory, after a tick, once its buckets have filled up again."""
-    later_ms = relay._driver._clock_ms() + 10**9
+    later_ms = relay._driver._clock.now_ms() + 10**9
 
     def prune(core: RelayCore, _now_ms: int) -> Iterable[Effect]:
         core._requests.prune(later_ms)
