@@ -31,6 +31,7 @@ from saltline.client.model import (
 from saltline.client.profile import Profile
 from saltline.client.vault import views
 from saltline.client.vault.database import AccountRow, Vault, VaultError
+from saltline.client.vault.folder import sync_folder
 from saltline.client.vault.people import PeopleStore
 from saltline.client.vault.timeline import Timeline
 from saltline.crypto.primitives import Random, system_random
@@ -367,8 +368,4 @@ def _create_vault(path: Path, key: bytes) -> None:
             os.unlink(f"{unfinished}{suffix}")
     Vault.create(unfinished, key).close()
     os.replace(unfinished, path)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    sync_folder(path.parent)

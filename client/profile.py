@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from saltline.client.model import ExitCode, Refused
+from saltline.client.vault.folder import sync_folder
 
 ENVIRONMENT_VARIABLE: Final = "SALTLINE_PROFILE"
 LOCK_FILE: Final = "lock"
@@ -208,11 +209,7 @@ class Profile:
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(unfinished, path)
-            folder = os.open(self.folder, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+            sync_folder(self.folder)
         except OSError as error:
             raise _unusable(path, error) from None
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import apsw
 
+from saltline.client.vault.folder import sync_folder
 from saltline.client.vault.schema import SCHEMA_VERSION, TABLES
 
 KEY_BYTES = 32
@@ -93,7 +94,17 @@ class Vault:
             vault.db.close()
             raise NewerVault()
         vault._settle_log()
+        vault._sync_name_of_log()
         return vault
+
+    def _sync_name_of_log(self) -> None:
+        """SQLite does so as well, with the first commit, and takes no notice when it fails."""
+        if self._vfs is None:
+            try:
+                sync_folder(self._path.parent)
+            except OSError as error:
+                self.db.close()
+                raise _failed(error) from None
 
     def _settle_log(self) -> None:
         """What a crash left of the log may lie in the kernel's cache alone, if a sync failed.
@@ -253,7 +264,7 @@ def _connect(path: Path, key: bytes, flags: int, vfs: str | None) -> apsw.Connec
         raise _failed(error) from None
 
 
-def _failed(error: apsw.Error) -> VaultFailed:
+def _failed(error: apsw.Error | OSError) -> VaultFailed:
     if isinstance(error, apsw.FullError):
         return VaultFailed(
             "The disk is full: nothing of this was saved or sent. Make room and try again."

@@ -21,6 +21,7 @@ from typing import Any, Final
 import apsw
 
 from saltline.protocol.errors import ErrorCode
+from saltline.server.data_folder import sync_folder
 from saltline.server.store import operations as ask
 from saltline.server.store.accounts import Accounts
 from saltline.server.store.interface import (
@@ -83,7 +84,7 @@ class SqliteStore:
         self._wal_pages = 0
         self._is_truncation_due = False
         self._was_full = False
-        self._database = self._open(relay_id, vfs)
+        self._database = self._open(relay_id, vfs, is_file)
         queries = self._queries = Queries(self._database)
         self._mailboxes = Mailboxes(queries)
         self._rooms = Rooms(queries, self._mailboxes.check_live)
@@ -242,13 +243,16 @@ class SqliteStore:
 
     # --- the file ------------------------------------------------------------------------------
 
-    def _open(self, relay_id: bytes, vfs: str | None) -> apsw.Connection:
+    def _open(self, relay_id: bytes, vfs: str | None, is_file: bool) -> apsw.Connection:
         try:
-            if vfs is None and self._path != ":memory:":
+            if is_file:
                 os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
             database = apsw.Connection(self._path, vfs=vfs)
             try:
                 self._prepare(database, relay_id)
+                if is_file:
+                    # SQLite syncs the name of a new log, and takes no notice when that fails.
+                    sync_folder(Path(self._path).parent)
             except BaseException:
                 database.close(True)
                 raise

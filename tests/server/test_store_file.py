@@ -1,5 +1,6 @@
 """The store's file: who may open it, what vanishes from it, what a crash leaves of it."""
 
+import errno
 import os
 import shutil
 import stat
@@ -70,6 +71,29 @@ def test_every_commit_waits_for_the_disk(tmp_path: Path) -> None:
         "fullfsync": 1,
     }
     store.close()
+
+
+@pytest.mark.parametrize("is_new", [True, False], ids=["a new database", "an old one"])
+def test_it_does_not_serve_before_the_name_of_its_log_is_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_new: bool
+) -> None:
+    path = tmp_path / "relay.db"
+    if not is_new:
+        SqliteStore(path, RELAY_ID).close()
+        path.with_name("relay.db-wal").unlink(missing_ok=True)
+    there: list[bool] = []
+
+    def fails(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            there.append(path.with_name("relay.db-wal").exists())
+            raise OSError(errno.EIO, "the disk")
+
+    monkeypatch.setattr(os, "fsync", fails)
+    with pytest.raises(StoreUnusable, match="cannot be opened"):
+        SqliteStore(path, RELAY_ID)
+    assert there == [True]
+    monkeypatch.undo()
+    SqliteStore(path, RELAY_ID).close()
 
 
 def test_a_second_relay_on_the_same_file_is_shut_out(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """The vault: encrypted as a whole, all or nothing, and clear about what it refuses."""
 
+import errno
+import os
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -53,6 +55,25 @@ def test_another_key_is_refused_and_changes_nothing(vault: Vault, tmp_path: Path
     again = Vault.open(tmp_path / "vault.db", KEY)
     assert again.meta("kept") == 7
     again.close()
+
+
+def test_it_does_not_open_before_the_name_of_its_log_is_on_the_disk(
+    vault: Vault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vault.close()
+    assert not (tmp_path / "vault.db-wal").exists()
+    there: list[bool] = []
+
+    def fails(_descriptor: int) -> None:
+        there.append((tmp_path / "vault.db-wal").exists())
+        raise OSError(errno.EIO, "the disk")
+
+    monkeypatch.setattr(os, "fsync", fails)
+    with pytest.raises(VaultFailed, match="disk failed"):
+        Vault.open(tmp_path / "vault.db", KEY)
+    assert there == [True]
+    monkeypatch.undo()
+    Vault.open(tmp_path / "vault.db", KEY).close()
 
 
 def test_a_newer_vault_is_refused(vault: Vault, tmp_path: Path) -> None:
