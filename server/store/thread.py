@@ -4,6 +4,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from math import inf
 from queue import Empty, SimpleQueue
 from time import monotonic
 from typing import Final
@@ -40,7 +41,7 @@ class StorageThread:
         self._store = store
         self._on_done = on_done
         self._interval_s = interval_s
-        self._began_s = 0.0  # the last group
+        self._began_s = -inf  # the last group
         # A queue in C: in a calm relay every operation wakes this thread, and conditions and events
         # of `threading` do that in Python. None is for `stop`, to wake whoever waits.
         self._queue: SimpleQueue[Sequence[tuple[int, Operation]] | None] = SimpleQueue()

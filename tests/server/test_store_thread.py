@@ -265,6 +265,19 @@ def test_a_busy_relay_gathers_and_a_stop_ends_the_wait() -> None:
     assert [len(group) for group in store.groups] == [1, 8]
 
 
+def test_the_first_does_not_wait_on_a_computer_that_has_just_started(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("saltline.server.store.thread.monotonic", lambda: 1.0)
+    store, collected = GatedStore(), Collected()
+    store.gate.release()
+    thread = StorageThread(store, collected.add, lambda: 3600.0)
+    thread.start()
+    thread.submit([(1, work(1))])
+    collected.wait_for(1)
+    assert thread.stop(TIMEOUT_S)
+
+
 def test_a_long_group_does_not_wait_whatever_brought_it() -> None:
     store, collected = GatedStore(), Collected()
     thread = StorageThread(store, collected.add, lambda: 3600.0)
