@@ -197,13 +197,14 @@ class Rooms:
     # --- members -------------------------------------------------------------------------------
 
     def read_members(self, work: ask.ReadMembers) -> MembersRead:
-        """Only for members."""
+        """Only for members. Of a larger room, those whose accounts are the oldest."""
         room = self._tails.load(work.room)
         if work.account not in room.members:
             raise _not_a_member()
         rows = self._execute(
-            "SELECT account.id, username FROM member JOIN account ON account.id = member.account"
-            " WHERE room = ? ORDER BY username LIMIT ?",
+            "SELECT account.id, username FROM"
+            " (SELECT account AS one FROM member WHERE room = ? ORDER BY account LIMIT ?)"
+            " JOIN account ON account.id = one ORDER BY username",
             (room.id, work.limit),
         )
         members = tuple(MemberFound(account, username) for account, username in rows)

@@ -329,9 +329,9 @@ def test_answers_and_mail_go_to_the_slow_too() -> None:
 # --- what it costs -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("people", "lists"), [(2, 20), (1_000, 13), (20_000, 1), (10**6, 1)])
+@pytest.mark.parametrize(("people", "lists"), [(2, 20), (1_000, 10), (5_000, 3), (10**6, 3)])
 def test_a_list_of_members_costs_by_how_many_they_are(people: int, lists: int) -> None:
-    """The disk reads and sorts all of them."""
+    """Up to 5,000 are listed."""
     relay = MemoryRelay(settings=Settings(requests_per_second=2_000, requests_burst=2_000))
     ada, _ = members(relay, "ada", "bob")
     relay.advance(1_000)

@@ -17,6 +17,7 @@ from saltline.server.store import mailboxes, tails
 from saltline.server.store import operations as ask
 from saltline.server.store.interface import (
     AccountClosed,
+    AccountCreated,
     AccountReset,
     Done,
     EntryStored,
@@ -24,6 +25,7 @@ from saltline.server.store.interface import (
     Expired,
     HistoryRead,
     MailboxRead,
+    MembersRead,
     Operation,
     RoomJoined,
     RoomsRead,
@@ -255,6 +257,15 @@ def test_an_account_that_changed_meanwhile_is_not_closed(store: SqliteStore) -> 
 
 
 # --- rooms and mailboxes -------------------------------------------------------------------------
+
+
+def test_of_too_many_members_the_oldest_accounts_are_listed_by_name(store: SqliteStore) -> None:
+    made = store.run([account(name) for name in ("zoe", "yan", "al")])
+    numbers = [each.account for each in made if isinstance(each, AccountCreated)]
+    store.run([join(number) for number in reversed(numbers)])
+    listed = one(store, ask.ReadMembers("#lobby", numbers[0], 2))
+    assert isinstance(listed, MembersRead)
+    assert (listed.total, [each.username for each in listed.members]) == (3, ["yan", "zoe"])
 
 
 def test_memberships_count_in_the_room(store: SqliteStore) -> None:
