@@ -44,6 +44,7 @@ RENEW_BEFORE_END: Final = timedelta(days=30)
 _CLOCK_SLACK: Final = timedelta(days=1)
 _PEM_MAX_BYTES: Final = 256 * 1024
 _NAMES_SHOWN: Final = 5
+_READS_MAX: Final = 3
 _DNS_NAME: Final = re.compile(r"(?=.{1,253}\Z)[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*")
 
 
@@ -73,6 +74,16 @@ def load(chain: Path, key: Path, now: datetime) -> Certificate:
 
     Raises UsageError with the file and what is wrong with it.
     """
+    for _ in range(_READS_MAX):
+        before = _read_pem(chain, "certificate"), _read_pem(key, "key")
+        certificate = _load(chain, key, now)
+        # OpenSSL reads the files once more: what it got is what was checked.
+        if before == (_read_pem(chain, "certificate"), _read_pem(key, "key")):
+            return certificate
+    raise UsageError(f"{chain} and {key} are being changed. Try again when that is done.")
+
+
+def _load(chain: Path, key: Path, now: datetime) -> Certificate:
     certificate = _read_certificate(chain)
     private_key = _read_key(key)
     if _spki(certificate.public_key()) != _spki(private_key.public_key()):

@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.serialization import (
     PublicFormat,
 )
 
+from saltline.server import certificates
 from saltline.server.certificates import (
     CERTIFICATE_FILE,
     KEY_FILE,
@@ -215,6 +216,31 @@ def test_a_key_that_others_may_read_is_warned_about(tmp_path: Path) -> None:
     assert load(chain, key, NOW).warning.endswith(f"chmod 600 {key}")
     key.chmod(0o640)
     assert load(chain, key, NOW).warning == ""
+
+
+@pytest.mark.parametrize("changes", [1, 9], ids=["once", "for ever"])
+def test_files_that_are_renewed_while_they_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: int
+) -> None:
+    pair = write_pair(tmp_path, ec.generate_private_key(ec.SECP256R1()))
+    given = certificates._server_context
+    keys: list[ec.EllipticCurvePrivateKey] = []
+
+    def renewed(chain: Path, key: Path) -> ssl.SSLContext:
+        """After the checks, and before OpenSSL reads them."""
+        if len(keys) < changes:
+            keys.append(ec.generate_private_key(ec.SECP256R1()))
+            write_pair(tmp_path, keys[-1])
+        return given(chain, key)
+
+    monkeypatch.setattr(certificates, "_server_context", renewed)
+    if changes > 1:
+        with pytest.raises(UsageError, match="are being changed. Try again"):
+            load(*pair, NOW)
+        return
+    loaded = load(*pair, NOW)
+    spki = keys[-1].public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    assert loaded.spki_hash == hashlib.sha256(spki).digest()
 
 
 def test_what_is_wrong_with_files_is_said(tmp_path: Path) -> None:
