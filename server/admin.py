@@ -9,10 +9,10 @@ import selectors
 import socket
 import stat
 import tempfile
-import threading
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from time import sleep
 from typing import Final
 
 import msgspec
@@ -22,6 +22,8 @@ from saltline.server.administration import AdminRequest, AdminResult, Refused
 from saltline.server.data_folder import DataFolder
 from saltline.server.effects import Answer
 from saltline.server.errors import RelayError, UsageError, why
+from saltline.server.listener import ACCEPT_PAUSE_S, is_exhausted
+from saltline.server.threads import OnFailure, RelayThread
 from saltline.server.wakeup import Inbox
 
 SOCKET_FILE: Final = "admin.sock"
@@ -161,10 +163,9 @@ class AdminServer:
         self,
         folder: Path,
         submit: Callable[[int, AdminRequest], None],
-        on_failure: Callable[[str, BaseException], None],
+        on_failure: OnFailure,
     ) -> None:
         self._submit = submit
-        self._on_failure = on_failure
         self._folder = folder
         self._path = socket_path(folder)
         self._inbox: Inbox[Answer | None] = Inbox()  # None: end
@@ -172,7 +173,7 @@ class AdminServer:
         self._clients: dict[int, _Client] = {}  # by descriptor, oldest first
         self._next_ticket = 1
         self._is_stopping = False
-        self._thread = threading.Thread(target=self._run, name="admin", daemon=True)
+        self._thread = RelayThread("admin", self._run, on_failure)
         try:
             self._listener = _bind(self._path, folder)
         except BaseException:
@@ -193,9 +194,7 @@ class AdminServer:
     def stop(self, timeout_s: float) -> bool:
         """Serve nothing more; False if the thread did not end."""
         self._inbox.post(None)
-        if self._thread.ident is not None:
-            self._thread.join(timeout_s)
-        return not self._thread.is_alive()
+        return self._thread.has_ended(timeout_s)
 
     def close(self) -> None:
         """Leave nothing behind; after `stop`, or without `start`."""
@@ -211,8 +210,6 @@ class AdminServer:
         try:
             while not self._is_stopping:
                 self._turn()
-        except BaseException as error:
-            self._on_failure(self._thread.name, error)
         finally:
             for client in self._clients.values():
                 client.sock.close()
@@ -242,7 +239,9 @@ class AdminServer:
     def _accept(self) -> None:
         try:
             sock, _ = self._listener.accept()
-        except OSError:
+        except OSError as error:
+            if is_exhausted(error):
+                sleep(ACCEPT_PAUSE_S)  # who waits is still there, and would be seen at once
             return
         sock.setblocking(False)
         if len(self._clients) >= CLIENTS_MAX:

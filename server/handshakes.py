@@ -13,13 +13,13 @@ thread's time: the other half, and the processor, are for everyone else.
 import selectors
 import socket
 import ssl
-import threading
 from collections.abc import Callable
 from itertools import islice
 from time import monotonic
 from typing import Final
 
 from saltline.server.settings import CertificateStatement
+from saltline.server.threads import OnFailure, RelayThread
 from saltline.server.waiting_room import COST_FREE_MAX, Handshake, WaitingRoom
 from saltline.server.wakeup import Inbox
 from saltline.server.work import Adopt
@@ -45,7 +45,6 @@ _CHECK_EVERY_S: Final = 0.25
 _TLS_HANDSHAKE: Final = b"\x16"  # the first byte of a ClientHello's record (RFC 8446, section 5.1)
 
 TlsState = tuple[ssl.SSLContext, CertificateStatement]
-OnFailure = Callable[[str, BaseException], None]
 
 
 def _first_byte(handshake: Handshake) -> bytes | None:
@@ -79,7 +78,6 @@ class HandshakeThread:
         self.inbox: Inbox[tuple[socket.socket, str] | None] = Inbox()
         self._tls = tls
         self._hand_over = hand_over
-        self._on_failure = on_failure
         self._deadline_s = deadline_s
         self._per_address_max = per_address_max
         self._waiting_max = waiting_max
@@ -93,7 +91,7 @@ class HandshakeThread:
         self._check_every_s = min(_CHECK_EVERY_S, deadline_s / 4)
         self._check_at_s = 0.0
         self._is_stopping = False
-        self._thread = threading.Thread(target=self._run, name=f"handshakes {index}", daemon=True)
+        self._thread = RelayThread(f"handshakes {index}", self._run, on_failure)
 
     def __len__(self) -> int:
         """How many descriptors it holds."""
@@ -106,9 +104,7 @@ class HandshakeThread:
 
     def join(self, timeout_s: float) -> bool:
         """Wait for the thread, after None was posted; False if it took too long."""
-        if self._thread.ident is not None:
-            self._thread.join(timeout_s)
-        return not self._thread.is_alive()
+        return self._thread.has_ended(timeout_s)
 
     def close(self) -> None:
         """Give the descriptors back; after `join`, or without `start`."""
@@ -119,8 +115,6 @@ class HandshakeThread:
         try:
             while not self._is_stopping:
                 self._turn()
-        except BaseException as error:
-            self._on_failure(self._thread.name, error)
         finally:
             for handshake in self._all():
                 self._give_up(handshake)

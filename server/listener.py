@@ -11,8 +11,9 @@ from typing import Final
 from saltline.protocol.names import RelayAddress
 from saltline.server.driver import log
 from saltline.server.errors import UsageError, why
-from saltline.server.handshakes import HandshakeThread, OnFailure
+from saltline.server.handshakes import HandshakeThread
 from saltline.server.limits import address_group
+from saltline.server.threads import OnFailure, RelayThread
 from saltline.server.wakeup import Wakeup
 
 # The kernel takes what it allows of it. A SYN without a place costs its sender a second or three.
@@ -28,6 +29,11 @@ ONE_EACH_S: Final = 1.0
 ACCEPT_PAUSE_S: Final = 0.25
 SAY_FULL_EVERY_S: Final = 60.0
 _EXHAUSTED: Final = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+
+
+def is_exhausted(error: OSError) -> bool:
+    """Whether accept() fails until there are descriptors, or memory, again."""
+    return error.errno in _EXHAUSTED
 
 
 def listen(address: RelayAddress) -> list[socket.socket]:
@@ -87,44 +93,43 @@ class Acceptor:
         self._listening = listening
         self._handshakes = handshakes
         self._has_room = has_room
-        self._on_failure = on_failure
         self._wakeup = Wakeup()
         self._is_stopping = threading.Event()
         self._say_full_at_s = 0.0
         self._let_in: set[str] = set()  # addresses, in this while of a flood
         self._let_in_until_s = 0.0
-        self._thread = threading.Thread(target=self._run, name="acceptor", daemon=True)
+        self._thread = RelayThread("acceptor", self._run, on_failure)
 
     def start(self) -> None:
         """Begin to accept."""
         self._thread.start()
 
     def stop(self, timeout_s: float) -> bool:
-        """Accept nothing more; False if the thread did not end."""
+        """Listen no more; False if the thread did not end."""
         self._is_stopping.set()
         self._wakeup.wake()
-        if self._thread.ident is not None:
-            self._thread.join(timeout_s)
-        return not self._thread.is_alive()
+        has_ended = self._thread.has_ended(timeout_s)
+        self._stop_listening()  # who comes now is told at once, and not once all is done
+        return has_ended
+
+    def _stop_listening(self) -> None:
+        for listener in self._listening:
+            listener.close()
 
     def close(self) -> None:
         """Give the descriptors back, the listening ones too; after `stop`, or without `start`."""
-        for listener in self._listening:
-            listener.close()
+        self._stop_listening()
         self._wakeup.close()
 
     def _run(self) -> None:
-        try:
-            with selectors.DefaultSelector() as selector:
-                selector.register(self._wakeup, selectors.EVENT_READ, None)
-                for listener in self._listening:
-                    selector.register(listener, selectors.EVENT_READ, listener)
-                while not self._is_stopping.is_set():
-                    for key, _ in selector.select():
-                        if key.data is not None:
-                            self._accept_some(key.data)
-        except BaseException as error:
-            self._on_failure(self._thread.name, error)
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._wakeup, selectors.EVENT_READ, None)
+            for listener in self._listening:
+                selector.register(listener, selectors.EVENT_READ, listener)
+            while not self._is_stopping.is_set():
+                for key, _ in selector.select():
+                    if key.data is not None:
+                        self._accept_some(key.data)
 
     def _accept_some(self, listener: socket.socket) -> None:
         has_room = True
@@ -136,7 +141,7 @@ class Acceptor:
             except BlockingIOError:
                 return
             except OSError as error:
-                if error.errno in _EXHAUSTED:
+                if is_exhausted(error):
                     self._say_full(why(error))
                     self._is_stopping.wait(ACCEPT_PAUSE_S)
                     return

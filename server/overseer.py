@@ -11,8 +11,10 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final, Protocol
+
+from saltline.server.threads import OnFailure, RelayThread
 
 LOOK_EVERY_S: Final = 0.05
 # A connection's share of a turn, 64 records, takes some 2 ms here, and 50 on a small board without
@@ -75,14 +77,11 @@ class ReadWatch:
 class Overseer:
     """The thread that looks. `on_failure` hears what ended it too early."""
 
-    def __init__(
-        self, watches: Sequence[ReadWatch], on_failure: Callable[[str, BaseException], None]
-    ) -> None:
+    def __init__(self, watches: Sequence[ReadWatch], on_failure: OnFailure) -> None:
         self._watches = watches
-        self._on_failure = on_failure
         self._seen: list[tuple[int, float]] = [(0, 0.0)] * len(watches)
         self._is_stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="overseer", daemon=True)
+        self._thread = RelayThread("overseer", self._run, on_failure)
 
     def start(self) -> None:
         """Begin to look."""
@@ -91,16 +90,11 @@ class Overseer:
     def stop(self, timeout_s: float) -> bool:
         """Look no more; False if the thread did not end."""
         self._is_stopping.set()
-        if self._thread.ident is not None:
-            self._thread.join(timeout_s)
-        return not self._thread.is_alive()
+        return self._thread.has_ended(timeout_s)
 
     def _run(self) -> None:
-        try:
-            while not self._is_stopping.wait(LOOK_EVERY_S):
-                self.look()
-        except BaseException as error:
-            self._on_failure(self._thread.name, error)
+        while not self._is_stopping.wait(LOOK_EVERY_S):
+            self.look()
 
     def look(self) -> None:
         """End each read that has gone on since the last look, and worked too much meanwhile."""

@@ -5,9 +5,8 @@ for, and write what each connection has to say in one go. A TLS write costs the 
 carries, so batching is the speed.
 """
 
-import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from time import monotonic
 from typing import Final
 
@@ -29,6 +28,7 @@ from saltline.server.events import Event
 from saltline.server.overseer import ReadWatch
 from saltline.server.pace import Pace
 from saltline.server.store.interface import Outcome, StoreError, TextsStored
+from saltline.server.threads import OnFailure, RelayThread
 from saltline.server.wakeup import Inbox
 from saltline.server.work import Adopt, Finish, Stored, Work
 from saltline.server.writer import Writer
@@ -57,7 +57,7 @@ class Worker:
         index: int,
         count: int,
         driver: CoreDriver,
-        on_failure: Callable[[str, BaseException], None],
+        on_failure: OnFailure,
         *,
         deadlines: Deadlines,
         flush_interval_s: float,
@@ -69,7 +69,6 @@ class Worker:
         self._count = count
         self._next_number = index + count  # 0 is nobody's number
         self._driver = driver
-        self._on_failure = on_failure
         self._deadlines = deadlines
         self.pace = Pace(flush_interval_s)
         self.watch = ReadWatch()
@@ -86,7 +85,7 @@ class Worker:
         self._turns = 0
         self._is_crowded = False
         self._is_finishing = False
-        self._thread = threading.Thread(target=self._run, name=f"worker {index}", daemon=True)
+        self._thread = RelayThread(f"worker {index}", self._run, on_failure)
 
     def __len__(self) -> int:
         """How many descriptors its connections hold."""
@@ -99,9 +98,7 @@ class Worker:
 
     def join(self, timeout_s: float) -> bool:
         """Wait for the thread, after `Finish`; False if it took too long."""
-        if self._thread.ident is not None:
-            self._thread.join(timeout_s)
-        return not self._thread.is_alive()
+        return self._thread.has_ended(timeout_s)
 
     def close(self) -> None:
         """Give the descriptors back; after `join`, or without `start`."""
@@ -115,8 +112,6 @@ class Worker:
         try:
             while not (self._is_finishing and len(self) == 0):
                 self._turn()
-        except BaseException as error:
-            self._on_failure(self._thread.name, error)
         finally:
             self._table.close_all()
             for item in self.inbox.take():

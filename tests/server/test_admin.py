@@ -1,5 +1,6 @@
 """The admin's door: commands against a relay that runs."""
 
+import errno
 import io
 import json
 import os
@@ -9,6 +10,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from time import sleep
 
 import pytest
 
@@ -19,6 +21,7 @@ from saltline.server.admin import CLIENTS_MAX, REQUEST_MAX_BYTES, ask, socket_pa
 from saltline.server.cli import run_program
 from saltline.server.data_folder import DataFolder
 from saltline.server.errors import RelayError, UsageError
+from saltline.server.listener import ACCEPT_PAUSE_S
 from saltline.server.relay import Relay
 from saltline.server.settings import Registration, Settings
 from tests.server.edge import TIMEOUT_S, ScriptedRelay, config_in
@@ -172,6 +175,24 @@ def test_the_socket_is_for_its_user_alone(relay: Relay) -> None:
     path = socket_path(relay.config.data)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+
+
+def test_without_descriptors_it_waits_and_does_not_burn_the_processor(
+    relay: Relay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempts: list[socket.socket] = []
+
+    def exhausted(listener: socket.socket) -> None:
+        attempts.append(listener)
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with socket.socket(socket.AF_UNIX) as sock:
+        with monkeypatch.context() as patched:
+            patched.setattr(socket.socket, "accept", exhausted)
+            sock.connect(str(socket_path(relay.config.data)))
+            sleep(3 * ACCEPT_PAUSE_S)
+            assert 1 <= len(attempts) <= 4
+        assert isinstance(ask(relay.config.data, asks.ReadStats()), asks.Stats)
 
 
 @pytest.fixture

@@ -269,6 +269,8 @@ def test_stop_answers_what_was_begun(tmp_path: Path) -> None:
         stopping = threading.Thread(target=relay.stop)
         stopping.start()
         wait_until(lambda: relay.core.is_stopping)
+        with pytest.raises(ConnectionRefusedError):  # and does not wait for the end
+            socket.create_connection(("127.0.0.1", relay.address.port), TIMEOUT_S)
         relay.store.may_run.set()
         assert ada.receive() == b"stored 1"
         assert ada.is_closed_by_relay()
