@@ -1,13 +1,14 @@
 """One connection keeps no worker reading, and innocent ones are left alone."""
 
+import gc
 import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from saltline.server.overseer import READ_MAX_S, Overseer, ReadWatch
-from tests.server.edge import ScriptedRelay, config_in
+from saltline.server.overseer import READ_MAX_S, STRANGERS_READ_MAX_S, Overseer, ReadWatch
+from tests.server.edge import TIMEOUT_S, ScriptedRelay, config_in
 from tests.server.key_updates import Updater
 from tests.waiting import wait_until
 
@@ -15,9 +16,10 @@ from tests.waiting import wait_until
 class Read:
     """A connection that a worker reads."""
 
-    def __init__(self, sock: socket.socket, address: str = "192.0.2.1") -> None:
+    def __init__(self, sock: socket.socket, *, is_stranger: bool = False) -> None:
         self.sock: Any = sock
-        self.address = address
+        self.address = "192.0.2.1"
+        self.is_stranger = is_stranger
 
 
 @pytest.fixture
@@ -52,6 +54,41 @@ def test_only_one_long_read_is_cut(spent: list[float]) -> None:
         assert theirs.recv(1) == b""
 
 
+@pytest.mark.parametrize("is_stranger", [True, False])
+def test_a_stranger_may_less(spent: list[float], is_stranger: bool) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        watch = ReadWatch()
+        overseer = Overseer([watch], lambda *_: None)
+        watch.reads, watch.reading = 1, Read(ours, is_stranger=is_stranger)
+        overseer.look()
+        spent[0] += 2 * STRANGERS_READ_MAX_S
+        overseer.look()
+        assert watch.was_cut is is_stranger
+
+
+def test_a_garbage_collection_is_nobodys_fault(
+    spent: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("saltline.server.overseer.LOOK_EVERY_S", 3600.0)  # only when we say so
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        watch = ReadWatch()
+        overseer = Overseer([watch], lambda *_: None)
+        overseer.start()
+        watch.reads, watch.reading = 1, Read(ours)
+        overseer.look()
+        spent[0] += READ_MAX_S
+        gc.collect()
+        overseer.look()
+        assert not watch.was_cut
+        assert overseer.stop(TIMEOUT_S)
+        spent[0] += READ_MAX_S
+        overseer.look()
+        assert watch.was_cut
+        assert overseer._after_collection not in gc.callbacks
+
+
 def test_an_address_stays_out_for_a_minute_and_few_are_remembered(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -66,10 +103,8 @@ def test_an_address_stays_out_for_a_minute_and_few_are_remembered(
 
 
 def test_records_without_end_end_the_connection_and_hold_nobody_up(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr("saltline.server.overseer.LOOK_EVERY_S", 0.01)
-    monkeypatch.setattr("saltline.server.overseer.READ_MAX_S", 0.02)
     with ScriptedRelay(config_in(tmp_path)) as relay, relay.connect() as user:
         assert user.ask(b"promote") == b"promoted"
         stranger, flooder = relay.connect(), Updater(relay.address.port, tmp_path)
