@@ -13,6 +13,7 @@ from typing import Final
 from saltline.protocol.errors import ProtocolError
 from saltline.protocol.frames import FrameDecoder
 from saltline.protocol.limits import FRAME_MAX_BEFORE_LOGIN_BYTES
+from saltline.server.overseer import Suspicion
 
 READ: Final = selectors.EVENT_READ
 WRITE: Final = selectors.EVENT_WRITE
@@ -74,6 +75,7 @@ class Connection:
         "read_wants_write",
         "send",
         "sock",
+        "suspicion",
         "talks",
         "unsent",
         "waiting",
@@ -88,6 +90,7 @@ class Connection:
         self.sock = sock
         self.send = sock.send  # looked up once: a busy room calls it 30,000 times a second
         self.mask = 0  # what the selector watches
+        self.suspicion: Suspicion | None = None  # for the overseer
         self.decoder = FrameDecoder(FRAME_MAX_BEFORE_LOGIN_BYTES)
         # Lists, since an empty deque takes 600 bytes of the 16,000 of a connection.
         self.waiting: list[bytes] = []  # bodies read, and not yet given to the core

@@ -2,9 +2,10 @@
 
 OpenSSL handles records that carry nothing, such as KeyUpdate (RFC 8446, section 4.6.3), within the
 call that reads, as many as come, at some 30 us each, and `ssl` cannot tell it to stop: a megabyte a
-second of them would hold up everybody. So a thread looks at what each worker reads, ends the
-connection whose share of a turn takes too much of the processor, and its address stays out for a
-while.
+second of them would hold up everybody. So a thread looks at what each worker reads, and ends the
+connection whose share of a turn takes too much of the processor. Who sends them by handfuls has
+each of its reads measured, and is ended when they took too much together. Its address stays out for
+a while.
 """
 
 import gc
@@ -14,6 +15,7 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from time import monotonic, thread_time
 from typing import Final, Protocol
 
 from saltline.server.threads import OnFailure, RelayThread
@@ -25,6 +27,16 @@ LOOK_EVERY_S: Final = 0.02
 READ_MAX_S: Final = 0.15
 # A stranger says hello, and logs in: two records.
 STRANGERS_READ_MAX_S: Final = 0.02
+# What reads may take in all: of a stranger everything; of a user, who may send much, what goes
+# beyond this for each share and each byte, of which a small board without AES takes a fifth.
+STRANGERS_IN_ALL_S: Final = 0.05
+WASTED_MAX_S: Final = 0.15
+_SHARE_S: Final = 0.001
+_BYTE_S: Final = 1e-6
+# The processor's time is asked for only where reads took so long by the clock, which is cheap and
+# counts what others did meanwhile; and no longer after so many that were quick.
+_LAG_MAX_S: Final = 0.01
+_QUICK_ENOUGH: Final = 64
 # How long an address stays out that did this, and how many are remembered.
 BARRED_S: Final = 60.0
 _BARRED_MAX: Final = 4096
@@ -32,11 +44,23 @@ _OLDEST_GENERATION: Final = 2  # of the garbage collector
 _NOT_SEEN: Final = (0, 0.0)  # no read has this number
 
 
+class Suspicion:
+    """Of a connection whose reads take long."""
+
+    __slots__ = ("lag_s", "quick", "spent_s")
+
+    def __init__(self) -> None:
+        self.lag_s = 0.0  # by the clock
+        self.spent_s = 0.0  # of the processor, since its time is asked for
+        self.quick = 0  # reads on end that took no time worth speaking of
+
+
 class Reader(Protocol):
     """A connection, as far as it matters here."""
 
     sock: ssl.SSLSocket
     address: str
+    suspicion: Suspicion | None
 
     @property
     def is_stranger(self) -> bool:
@@ -46,14 +70,16 @@ class Reader(Protocol):
 class ReadWatch:
     """What one worker reads, and from where it takes nobody. Only `cut` is for the overseer."""
 
-    __slots__ = ("_barred", "_clock", "reading", "reads", "was_cut")
+    __slots__ = ("_barred", "_began_s", "_clock", "_cut_off", "_spent_s", "reading", "reads")
 
     def __init__(self) -> None:
         self.reading: Reader | None = None
         self.reads = 0  # so far: tells one read of a connection from the next
-        self.was_cut = False  # the connection that is read, or was read last
+        self._cut_off: Reader | None = None  # the last one
         self._barred: dict[str, float] = {}
         self._clock: int | None = None
+        self._began_s = 0.0  # this read
+        self._spent_s = 0.0  # before it, if that is measured
 
     def begin(self) -> None:
         """The worker's thread runs: its time is the one that counts."""
@@ -64,9 +90,42 @@ class ReadWatch:
         """The worker's processor time, or else the time. Raises OSError when its thread ended."""
         return time.monotonic() if self._clock is None else time.clock_gettime(self._clock)
 
+    def begin_read(self, reader: Reader) -> None:
+        """A connection's share of a turn begins."""
+        self.reads += 1
+        self.reading = reader
+        suspicion = reader.suspicion
+        if suspicion is not None and suspicion.lag_s > _LAG_MAX_S:
+            self._spent_s = thread_time()
+        self._began_s = monotonic()
+
+    def end_read(self, reader: Reader, size_bytes: int) -> bool:
+        """It ended, and brought so much; whether this connection is to go."""
+        self.reading = None
+        took_s = monotonic() - self._began_s
+        if reader.suspicion is None:
+            if took_s < _SHARE_S:
+                return False
+            reader.suspicion = Suspicion()
+        may_s = 0.0 if reader.is_stranger else _SHARE_S + size_bytes * _BYTE_S
+        if reader.suspicion.lag_s <= _LAG_MAX_S:
+            reader.suspicion.lag_s += max(0.0, took_s - may_s)
+        elif self._wastes(reader, reader.suspicion, thread_time() - self._spent_s - may_s):
+            return True
+        return self._cut_off is reader
+
+    def _wastes(self, reader: Reader, suspicion: Suspicion, wasted_s: float) -> bool:
+        suspicion.spent_s += max(0.0, wasted_s)
+        suspicion.quick = suspicion.quick + 1 if wasted_s < _SHARE_S else 0
+        if reader.is_stranger:
+            return suspicion.spent_s > STRANGERS_IN_ALL_S
+        if suspicion.quick >= _QUICK_ENOUGH:
+            reader.suspicion = None
+        return suspicion.spent_s > WASTED_MAX_S
+
     def cut(self, reader: Reader) -> None:
         """End what is being read: no further byte comes. Called by the overseer."""
-        self.was_cut = True
+        self._cut_off = reader
         try:
             socket.socket.shutdown(reader.sock, socket.SHUT_RDWR)
         except OSError:

@@ -197,14 +197,14 @@ class Worker:
         )
         connection.read_in_turn = self._turns
         connection.talks = False
-        watch = self.watch
-        watch.reads += 1
-        watch.reading = connection
+        self.watch.begin_read(connection)
+        size_bytes = 0
         try:
             for count in range(READS_PER_TURN if may_talk else 1):
                 data = connection.read()
                 if data is None:
                     break
+                size_bytes += len(data)
                 waiting += decoder.feed(data)
                 connection.talks = count > 0
             else:
@@ -215,8 +215,8 @@ class Worker:
         except ProtocolError as error:
             connection.fault = error
         finally:
-            watch.reading = None
-        if watch.was_cut:
+            wastes = self.watch.end_read(connection, size_bytes)
+        if wastes:
             self._drop_flood(connection, now_s)
             return
         if not decoder.unfinished_bytes:
@@ -226,8 +226,7 @@ class Worker:
         self._fed[connection.number] = connection
 
     def _drop_flood(self, connection: Connection, now_s: float) -> None:
-        """It was cut off in the middle of a read: with it go the strangers of its address."""
-        self.watch.was_cut = False
+        """Its reads take too long: with it go the strangers of its address."""
         self.watch.bar(connection.address, now_s)
         log.warning("A connection sent TLS records without end that carry nothing: cut off.")
         self._table.drop(connection)

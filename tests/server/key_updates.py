@@ -3,7 +3,7 @@
 import hmac
 import socket
 import ssl
-from pathlib import Path
+import tempfile
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 
@@ -19,26 +19,33 @@ def _expand(secret: bytes, label: bytes, size: int, digest: str) -> bytes:
     return block[:size]
 
 
-class Updater:
-    """A connection whose handshake is done, and that many records which say nothing."""
+def _gone() -> bytes:
+    raise ConnectionResetError("in the middle of a handshake")
 
-    def __init__(self, port: int, folder: Path) -> None:
-        secrets = folder / "secrets"
+
+class Updater:
+    """A connection whose handshake is done, and that many records which say nothing.
+
+    Raises OSError, also where the relay ends it in the middle of the handshake.
+    """
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-        context.keylog_filename = str(secrets)
-        came, leaves = ssl.MemoryBIO(), ssl.MemoryBIO()
-        tls = context.wrap_bio(came, leaves)
-        self.sock = socket.create_connection(("127.0.0.1", port), 10)
-        while True:
-            try:
-                tls.do_handshake()
-                break
-            except ssl.SSLWantReadError:
-                self.sock.sendall(leaves.read())
-                came.write(self.sock.recv(65536))
-        self.sock.sendall(leaves.read())
-        lines = [line.split() for line in secrets.read_text("ascii").splitlines()]
+        with tempfile.NamedTemporaryFile("r", encoding="ascii") as secrets:
+            context.keylog_filename = secrets.name
+            came, leaves = ssl.MemoryBIO(), ssl.MemoryBIO()
+            tls = context.wrap_bio(came, leaves)
+            while True:
+                try:
+                    tls.do_handshake()
+                    break
+                except ssl.SSLWantReadError:
+                    self.sock.sendall(leaves.read())
+                    came.write(self.sock.recv(65536) or _gone())
+            self.sock.sendall(leaves.read())
+            lines = [line.split() for line in secrets]
         (secret,) = [each[2] for each in lines if each[0] == "CLIENT_TRAFFIC_SECRET_0"]
         self._secret = bytes.fromhex(secret)
         cipher = tls.cipher()

@@ -24,6 +24,7 @@ from saltline.protocol.frames import encode_frame
 from saltline.protocol.messages import encode_message
 from saltline.protocol.to_relay import CheckInvite
 from tests.server.edge import CONTEXT, reset
+from tests.server.key_updates import Updater
 from tests.server.wire_client import HELLO
 
 # Linux: choose the port when connecting, so that many connections of one address stay cheap.
@@ -83,6 +84,19 @@ def _in_tls(data: bytes) -> Attack:
     return attack
 
 
+def _updating_keys(count: int) -> Attack:
+    """Finish TLS, and say so often that the keys change: records that OpenSSL reads on and on."""
+
+    def attack(sock: socket.socket) -> socket.socket:
+        sock.settimeout(_TLS_PATIENCE_S)
+        updater = Updater(sock)
+        sock.sendall(updater.records(count))
+        sock.settimeout(0.0)
+        return sock
+
+    return attack
+
+
 _QUESTION: Final = encode_frame(encode_message(CheckInvite(1, "no")))
 
 ATTACKS: Final[dict[str, Attack]] = {
@@ -97,6 +111,8 @@ ATTACKS: Final[dict[str, Attack]] = {
     "begin TLS by halves": _saying(_CLIENT_HELLO[: len(_CLIENT_HELLO) // 2]),
     "drip TLS": _saying(_CLIENT_HELLO[:1]),
     "finish TLS and stop": _in_tls(b""),
+    "change keys without end": _updating_keys(2_000),
+    "change keys by handfuls": _updating_keys(200),
     "half a frame": _in_tls(encode_frame(HELLO)[:-3]),
     "drip a frame": _in_tls(encode_frame(HELLO + bytes(1000))[:1]),
     "a frame of nothing": _in_tls(bytes(4)),
@@ -105,6 +121,8 @@ ATTACKS: Final[dict[str, Attack]] = {
     "hello and ask": _in_tls(encode_frame(HELLO)),
     "hello a hundred times": _in_tls(encode_frame(HELLO) * 100),
 }
+# Their addresses stay out for a minute: others come from elsewhere, or would be kept out as well.
+UPDATES: Final = ("change keys without end", "change keys by handfuls")
 # What some go on to say, one piece a second, as long as there is more. Who asks more often than
 # every third second soon has to go: it counts as attempts to register.
 DRIPS: Final[Mapping[str, Sequence[bytes]]] = {
@@ -177,6 +195,7 @@ class Came:
 def attack(kind: str, port: int, seconds: float, addresses: int, rate: float) -> Came:
     """Go on for so long, and until a few came."""
     perform = ATTACKS[kind]
+    network = 67 if kind in UPDATES else 66
     crowd = Crowd(DRIPS.get(kind, ()))
     came = Came()
     began_s = monotonic()
@@ -193,7 +212,7 @@ def attack(kind: str, port: int, seconds: float, addresses: int, rate: float) ->
             continue
         tries += 1
         place = tries % addresses
-        source = f"127.66.{place // 250 + 1}.{place % 250 + 1}"
+        source = f"127.{network}.{place // 250 + 1}.{place % 250 + 1}"
         stays = _connect(port, source, perform, came)
         if stays is not None:
             crowd.take(stays, now_s)
