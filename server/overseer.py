@@ -20,7 +20,8 @@ from typing import Final, Protocol
 
 from saltline.server.threads import OnFailure, RelayThread
 
-LOOK_EVERY_S: Final = 0.02
+LOOK_EVERY_S: Final = 0.05
+LOOK_AGAIN_S: Final = 0.02  # where a worker was reading
 # A connection's share of a turn, 64 records, takes some 2 ms here, and 50 on a small board without
 # AES. Counted is the worker's own time, where the system tells it: a computer that was asleep, or
 # busy, is nobody's fault.
@@ -165,20 +166,26 @@ class Overseer:
         return self._thread.has_ended(timeout_s)
 
     def _run(self) -> None:
-        while not self._is_stopping.wait(LOOK_EVERY_S):
-            self.look()
+        is_reading = False
+        while not self._is_stopping.wait(LOOK_AGAIN_S if is_reading else LOOK_EVERY_S):
+            is_reading = self.look()
 
     def _after_collection(self, phase: str, info: dict[str, int]) -> None:
         """A full one takes longer than a read may, and comes in the midst of any: look anew."""
         if phase == "stop" and info["generation"] == _OLDEST_GENERATION:
             self._seen = [_NOT_SEEN] * len(self._watches)
 
-    def look(self) -> None:
-        """End each read that has gone on since the last look, and worked too much meanwhile."""
+    def look(self) -> bool:
+        """End each read that has gone on since the last look, and worked too much meanwhile.
+
+        Whether any worker reads.
+        """
+        is_reading = False
         for index, watch in enumerate(self._watches):
             reads, reader = watch.reads, watch.reading
             if reader is None:
                 continue
+            is_reading = True
             try:
                 spent_s = watch.spent_s()
             except OSError:
@@ -190,3 +197,4 @@ class Overseer:
             may_s = STRANGERS_READ_MAX_S if reader.is_stranger else READ_MAX_S
             if spent_s - seen_s >= may_s and watch.reads == reads:
                 watch.cut(reader)
+        return is_reading
