@@ -119,6 +119,7 @@ class Connection:
 
     def vault_failed(self, sentence: str) -> None:
         """What was on its way is forgotten: this connection cannot go on."""
+        self._clock_said = False  # perhaps in the turn that failed
         if self._is_up:
             self._failed = sentence
 

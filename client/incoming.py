@@ -57,9 +57,10 @@ class Incoming:
         self._parked: dict[str, list[Parked]] = {}
         self._parked_bytes = 0
         self._done: list[int] = []
-        self._dropped = 0
+        self._dropped = 0  # and not told of yet
         self._dropped_said_ms: int | None = None
-        self._doubted_ms: dict[str, int] = {}
+        self._doubted_ms: dict[str, int] = {}  # never changed, only replaced
+        self.begin()
 
     def link_lost(self) -> None:
         """What was not acknowledged will be delivered again."""
@@ -67,10 +68,17 @@ class Incoming:
         self._parked_bytes = 0
         self._done.clear()
 
+    def begin(self) -> None:
+        """A turn begins."""
+        self._before = (self._dropped, self._dropped_said_ms, self._doubted_ms)
+
     def forget_caches(self) -> None:
-        """A turn was rolled back: what it had dealt with will be delivered again."""
+        """A turn was rolled back: what it had dealt with will be delivered again.
+
+        And what it said was not said: else that would be acknowledged in silence.
+        """
         self._done.clear()
-        self._dropped = 0
+        self._dropped, self._dropped_said_ms, self._doubted_ms = self._before
 
     @property
     def is_busy(self) -> bool:
@@ -262,7 +270,7 @@ class Incoming:
         said_ms = self._doubted_ms.get(username)
         if person.blocked or (said_ms is not None and abs(now_ms - said_ms) < _SAY_AGAIN_MS):
             return
-        self._doubted_ms[username] = now_ms
+        self._doubted_ms = {**self._doubted_ms, username: now_ms}
         self._ctx.alert(
             f"@{username}",
             f"Somebody who claims to be {username} used keys of yours that are gone, so that it"

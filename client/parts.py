@@ -56,6 +56,7 @@ class Parts:
         context = self.context
         context.now_ms = now_ms
         keys = context.keys
+        self.incoming.begin()
         try:
             with context.vault.transaction():
                 if self._is_behind:

@@ -9,10 +9,19 @@ import pytest
 from saltline.client.model import Delivery, LineKind, Refused
 from saltline.client.vault.database import VaultError, VaultFailed
 from saltline.protocol import to_client
+from saltline.protocol.content import Content, Kind
 from saltline.server.settings import Settings
 from tests.client.conftest import Meet
 from tests.client.faults import Disk, trying
-from tests.client.hostile import Withheld, inject, replacing, under
+from tests.client.hostile import (
+    Withheld,
+    forge,
+    inject,
+    replacing,
+    session_with,
+    submit,
+    under,
+)
 from tests.client.world import MemoryRelay, Person, refusal, settle
 
 # Neighbouring writes are of one statement's kind: 1 tries them all.
@@ -225,3 +234,66 @@ def test_a_refused_question_costs_no_message(alice: Person, bob: Person) -> None
     alice.online()
     settle(alice, bob)
     assert bob.texts("@alice") == [line.body for line in lines]
+
+
+def test_that_something_could_not_be_opened_is_said_again_if_it_was_not_saved(
+    alice: Person,
+) -> None:
+    garbage = to_client.Deliver(1, 1, b"garbage")
+    alice.vault.db.exec_trace = lambda _cursor, sql, _bindings: _refuse_alerts(sql)
+    inject(alice, garbage)
+    assert alice.link is None
+    alice.vault.db.exec_trace = None
+    alice.online()
+    inject(alice, garbage)
+    (notice,) = alice.notices("@saltline")
+    assert "could not be opened" in notice
+
+
+def test_that_keys_were_gone_is_said_again_if_it_was_not_saved(alice: Person, bob: Person) -> None:
+    """The relay delivers again what was not acknowledged; this time it is, and for good."""
+    bob.send("alice", "hello")
+    alice.send("bob", "hello")
+    settle(alice, bob)
+    session = session_with(bob, "alice", bob.now + 1)
+    content = Content(Kind.TEXT, bytes(16), "alice", 0, bob.now, b"", b"lost")
+    with alice.vault.transaction():
+        alice.vault.run("DELETE FROM prekeys")
+    alice.vault.db.exec_trace = lambda _cursor, sql, _bindings: _refuse_alerts(sql)
+    submit(bob, "alice", forge(bob, session, content)[1])
+    settle(alice)
+    assert alice.link is None and alice.notices("@bob") == []
+    alice.vault.db.exec_trace = None
+    alice.online()
+    (notice,) = alice.notices("@bob")
+    assert "used keys of yours that are gone" in notice
+
+
+def test_a_refused_question_forgets_nothing_that_is_to_be_said(
+    alice: Person, relay: MemoryRelay
+) -> None:
+    inject(alice, *[to_client.Deliver(number, 1, b"garbage") for number in range(5)])
+    inject(alice, *[to_client.Deliver(number, 1, b"garbage") for number in range(5, 7)])
+    with pytest.raises(Refused):
+        alice.send("Not A Name", "x")
+    relay.now_ms += 3_700_000
+    under(alice, None)
+    assert [notice[:11] for notice in alice.notices("@saltline")] == ["5 messages ", "2 messages "]
+
+
+def test_that_clocks_disagree_is_said_again_if_it_was_not_saved(alice: Person) -> None:
+    def full(_cursor: object, sql: str, _bindings: object) -> bool:
+        if sql == "COMMIT" and alice.core.ready:  # with Welcome
+            raise apsw.FullError("no")
+        return True
+
+    years_off = replacing(to_client.Welcome, time_ms=alice.now + 2 * 365 * 86_400_000)
+    alice.offline()
+    alice.tamper = years_off
+    alice.vault.db.exec_trace = full
+    alice.online()
+    assert alice.link is None
+    alice.vault.db.exec_trace = None
+    under(alice, years_off)
+    (notice,) = alice.notices("@saltline")
+    assert "days apart" in notice
