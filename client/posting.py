@@ -187,8 +187,10 @@ class Posting:
 
     def _forget_time(self, room: str, refusal: Refusal) -> None:
         """What was refused is in nobody's history: its time, from a wrong clock, binds nobody."""
+        if refusal.code != ErrorCode.BAD_STATEMENT:
+            return  # and nothing is read: the link may be lost because the disk fails
         state = self._ctx.rooms.state(room)
-        if refusal.code == ErrorCode.BAD_STATEMENT and state is not None:
+        if state is not None:
             last_ms = self._ctx.rooms.author_time(room, self._ctx.me.identity.hash)
             self._ctx.rooms.save(replace(state, own_time_ms=max(0, last_ms)))
 

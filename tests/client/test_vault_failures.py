@@ -164,6 +164,25 @@ def test_answers_outlive_turns_that_fail_one_after_the_other(alice: Person, bob:
     assert isinstance(alice.answers[alice._tickets], Refused)
 
 
+def _broken(*_: object) -> bool:
+    raise apsw.IOError("no")
+
+
+def test_whoever_waits_is_told_when_the_disk_reads_no_more_either(alice: Person) -> None:
+    joined, listed = Withheld(alice, to_client.Joined), Withheld(alice, to_client.RoomList)
+    under(alice, lambda message: [m for each in joined(message) for m in listed(each)])
+    tickets = alice._ticket(), alice._ticket()
+    alice.perform(alice.core.join("#dev", tickets[0], alice.now))
+    alice.perform(alice.core.list_rooms(tickets[1], alice.now))
+    settle(alice)
+    alice.vault.db.exec_trace = _broken
+    alice.tick()
+    alice.vault.db.exec_trace = None
+    alice.tick()
+    for ticket in tickets:
+        assert "did not answer" in refusal(alice.answers[ticket]).sentence
+
+
 def test_reading_that_fails_is_a_failure_of_the_vault_too(alice: Person) -> None:
     def broken(*_: object) -> bool:
         raise apsw.IOError("no")
