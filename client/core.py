@@ -5,6 +5,7 @@ commands that it returns exist (docs/protocol.md §5).
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Final, TypeVar
 
@@ -111,9 +112,10 @@ class ClientCore:
     def tick(self, now_ms: int) -> list[Command]:
         """Once a second: pings, deadlines, rotation, what waits for its time."""
         commands = self._link_turn(now_ms, self._connection.tick)
-        if abs(now_ms - self._tidied_ms) >= _TIDY_EVERY_MS and not self._parts.is_busy:
-            self._tidied_ms = now_ms
-            self._ctx.vault.tidy()
+        with suppress(VaultError):  # what the turn decided leaves in any case
+            if abs(now_ms - self._tidied_ms) >= _TIDY_EVERY_MS and not self._parts.is_busy:
+                self._tidied_ms = now_ms
+                self._ctx.vault.tidy()
         return commands
 
     # --- the account ---------------------------------------------------------------------------

@@ -6,9 +6,10 @@ from pathlib import Path
 import apsw
 import pytest
 
+from saltline.client.commands import Transmit
 from saltline.client.model import Delivery, LineKind, Refused
 from saltline.client.vault.database import VaultError, VaultFailed
-from saltline.protocol import to_client
+from saltline.protocol import limits, to_client
 from saltline.protocol.content import Content, Kind
 from saltline.server.settings import Settings
 from tests.client.conftest import Meet
@@ -17,6 +18,7 @@ from tests.client.hostile import (
     Withheld,
     forge,
     inject,
+    refusing,
     replacing,
     session_with,
     submit,
@@ -181,6 +183,24 @@ def test_whoever_waits_is_told_when_the_disk_reads_no_more_either(alice: Person)
     alice.tick()
     for ticket in tickets:
         assert "did not answer" in refusal(alice.answers[ticket]).sentence
+
+
+def test_what_a_tick_decided_leaves_though_the_disk_fails_after_it(
+    alice: Person, bob: Person, relay: MemoryRelay
+) -> None:
+    under(alice, refusing(to_client.Submitted, "mailbox_full"))
+    alice.send("bob", "waits")
+    settle(alice)
+    relay.now_ms += int(limits.PING_INTERVAL_S * 1000)
+
+    def after_commit(_cursor: object, sql: str, _bindings: object) -> bool:
+        if sql == "COMMIT":
+            alice.vault.db.exec_trace = _broken
+        return True
+
+    alice.vault.db.exec_trace = after_commit
+    commands = alice.core.tick(alice.now)
+    assert any(isinstance(each, Transmit) for each in commands)  # a ping
 
 
 def test_reading_that_fails_is_a_failure_of_the_vault_too(alice: Person) -> None:
