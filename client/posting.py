@@ -82,6 +82,7 @@ class Posting:
 
     def requeue(self, row: int) -> None:
         """A failed post again, under its own id. Raises Refused."""
+        self._ctx.check_not_ended()
         line = self._ctx.again(row)
         self._ctx.outbox.add(line.conversation, row, line.id + line.body.encode("utf-8"))
         self._waiting.add(line.conversation)

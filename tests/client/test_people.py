@@ -64,6 +64,10 @@ def test_an_ended_device_sends_nothing_and_says_what_to_do(
     assert refused.value.code is ExitCode.NOT_TRUSTED
     with pytest.raises(Refused, match="this device was ended"):
         alice.post("#lobby", "can I?")
+    for line in (private, public):
+        with pytest.raises(Refused, match="this device was ended"):
+            alice.core.retry(line.row, alice.now)
+        assert alice.delivery(line) is Delivery.FAILED
     assert alice.core.queued() == 0
 
 
