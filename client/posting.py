@@ -268,5 +268,5 @@ class Posting:
 
     def _fail(self, item: Item, refused: Refused) -> None:
         self._ctx.outbox.remove(item.item)
-        self._ctx.timeline.set_delivery(item.row, Delivery.FAILED, refused.sentence)
-        self._ctx.emit(LineChanged(item.conversation, item.row, refused.code))
+        if self._ctx.timeline.set_delivery(item.row, Delivery.FAILED, refused.sentence):
+            self._ctx.emit(LineChanged(item.conversation, item.row, refused.code))

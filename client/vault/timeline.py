@@ -112,15 +112,15 @@ class Timeline:
     def set_delivery(self, row: int, delivery: Delivery, reason: str = "") -> bool:
         """Move a line of ours forward; True if it changed.
 
-        A receipt may overtake the relay's word, and a failure may be retried: only FAILED and
-        QUEUED are left backwards.
+        A receipt may overtake the relay's word, and a failure may be retried: only FAILED is left
+        backwards. What the relay has does not fail, though its answer never came.
         """
         current = self._vault.value("SELECT delivery FROM lines WHERE row = ? AND mine", row)
         if current is None:
             return False
         moves_on = delivery > current or current == Delivery.FAILED
         if delivery == Delivery.FAILED:
-            moves_on = current in (Delivery.QUEUED, Delivery.RELAYED)
+            moves_on = current == Delivery.QUEUED
         if not moves_on:
             return False
         self._vault.run(

@@ -99,6 +99,19 @@ def test_leaving_gives_up_what_still_waits(alice: Person, bob: Person, relay: Me
     assert not alice.core._ctx.timeline.is_joined("#lobby")
 
 
+def test_leaving_gives_up_nothing_that_the_room_has(alice: Person, bob: Person) -> None:
+    """The answer was lost, but the entry came back: everybody reads it."""
+    settle(alice, bob)
+    under(alice, refusing(to_client.Posted, "rate_limited"))
+    line = alice.post("#lobby", "one more thing")
+    settle(alice, bob)
+    assert (alice.delivery(line), alice.core.queued()) == (Delivery.RELAYED, 1)
+    assert alice.ask(lambda t, now: alice.core.leave("#lobby", t, now)) is None
+    assert bob.texts("#lobby") == ["one more thing"]
+    assert alice.delivery(line) is Delivery.RELAYED and alice.reason(line) == ""
+    assert alice.core.queued() == 0
+
+
 def test_leaving_a_room_that_the_relay_has_forgotten(alice: Person, bob: Person) -> None:
     settle(alice, bob)
     under(alice, refusing(to_client.Posted, "not_a_member"))
