@@ -72,6 +72,7 @@ class Rooms:
         self._held: dict[str, _Held] = {}
         self._whole_at_ms: dict[str, int] = {}  # when entries may be asked for whole again
         self._due: set[str] = set()  # to be asked then
+        self._put_off: set[str] = set()  # the relay refused, and is asked again when it said
         self._entries = RoomEntries(context, contacts)
 
     def link_lost(self) -> None:
@@ -79,6 +80,7 @@ class Rooms:
         self._fetching.clear()
         self._held.clear()
         self._due.clear()
+        self._put_off.clear()
 
     def forget_caches(self) -> None:
         """A turn was rolled back, and with it what it said."""
@@ -91,7 +93,7 @@ class Rooms:
     @property
     def is_busy(self) -> bool:
         """Whether history is on its way."""
-        return bool(self._fetching or self._held or self._due)
+        return bool(self._fetching or self._held or self._due or self._put_off)
 
     # --- membership ----------------------------------------------------------------------------
 
@@ -169,7 +171,8 @@ class Rooms:
 
     def _fetch(self, room: str) -> None:
         state = self._ctx.rooms.state(room)
-        if state is None or room in self._fetching or room in self._held or not self._ctx.ready:
+        is_asked = room in self._fetching or room in self._held or room in self._put_off
+        if state is None or is_asked or not self._ctx.ready:
             return
         self._fetching.add(room)
         self._ctx.request(
@@ -203,8 +206,14 @@ class Rooms:
             self._fetch_later(room, refusal)
 
     def _fetch_later(self, room: str, refusal: Refusal) -> None:
-        if not refusal.lost:
-            self._ctx.later(refusal.delay_ms, lambda: self._fetch(room))
+        """Once, however many entries are pushed until then."""
+        if not refusal.lost and room not in self._put_off:
+            self._put_off.add(room)
+            self._ctx.later(refusal.delay_ms, lambda: self._fetch_again(room))
+
+    def _fetch_again(self, room: str) -> None:
+        self._put_off.discard(room)
+        self._fetch(room)
 
     def _fetched(self, room: str, asked: int, answer: RelayMessage) -> None:
         """A page after `asked`; pushes may have brought some of it since."""

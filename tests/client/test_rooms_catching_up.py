@@ -1,0 +1,44 @@
+"""Catching up with a room whose relay refuses, or answers late: nothing stays behind."""
+
+from collections.abc import Iterable
+
+import pytest
+
+from saltline.protocol import to_client
+from tests.client.hostile import under
+from tests.client.world import MemoryRelay, Person, settle
+from tests.pushes import Heard
+
+pytestmark = pytest.mark.usefixtures("quick")
+
+
+def test_a_refused_page_is_asked_for_once_more_and_when_the_relay_said(
+    alice: Person, bob: Person, relay: MemoryRelay
+) -> None:
+    """Whatever is pushed meanwhile: each entry asked again, and each refusal was remembered."""
+    settle(alice, bob)
+    alice.offline()
+    bob.post("#lobby", "0")
+    settle(bob)
+    asked = []
+
+    def refuse(message: Heard) -> Iterable[Heard]:
+        if isinstance(message, to_client.HistoryPage):
+            asked.append(message)
+            message = to_client.Error(message.id, "rate_limited", "Not now.", 60_000)
+        yield message
+
+    under(alice, refuse)
+    for number in range(1, 5):
+        bob.post("#lobby", str(number))
+        settle(alice, bob)
+    assert len(asked) == 1 and len(alice.core._ctx._later) == 1
+    assert not alice.core.idle()  # `recv` would say that all was exchanged
+    assert alice.link is not None
+    alice.link._tamper = None
+    for _ in range(4):
+        relay.now_ms += 20_000
+        alice.tick()
+        settle(alice, bob)
+    assert alice.texts("#lobby") == [str(number) for number in range(5)]
+    assert alice.core.idle()
