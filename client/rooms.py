@@ -43,7 +43,7 @@ class _Held:
     asked_to: int = 0
     whole_to: int = 0
     asking: int = 0
-    is_refused: bool = False
+    refused: Refusal | None = None
     refetch: bool = False
 
     def add(self, entries: list[RoomEntry]) -> None:
@@ -313,12 +313,12 @@ class Rooms:
             return
         held.asking -= 1
         if isinstance(result, Refusal) and result not in (UNKNOWN, CONTRADICTED):
-            held.is_refused = True
-            self._fetch_later(room, result)
+            held.refused = result
         if held.asking > 0:
             return
         del self._held[room]
-        if held.is_refused:
+        if held.refused is not None:
+            self._fetch_later(room, held.refused)  # not sooner: while it is held, nothing is asked
             return
         self._take(
             room,

@@ -5,7 +5,8 @@ from collections.abc import Iterable
 import pytest
 
 from saltline.protocol import to_client
-from tests.client.hostile import under
+from tests.client.conftest import Meet
+from tests.client.hostile import Withheld, inject, under
 from tests.client.world import MemoryRelay, Person, settle
 from tests.pushes import Heard
 
@@ -42,3 +43,29 @@ def test_a_refused_page_is_asked_for_once_more_and_when_the_relay_said(
         settle(alice, bob)
     assert alice.texts("#lobby") == [str(number) for number in range(5)]
     assert alice.core.idle()
+
+
+def test_an_author_who_is_looked_up_for_longer_than_another_was_refused_for(
+    alice: Person, bob: Person, meet: Meet, relay: MemoryRelay
+) -> None:
+    settle(alice, bob)
+    alice.offline()
+    for name in ("charlie", "dora"):
+        meet(name).post("#lobby", name)
+    pages, lookups = Withheld(alice, to_client.HistoryPage), Withheld(alice, to_client.LookedUp)
+    under(alice, lambda message: [m for each in pages(message) for m in lookups(each)])
+    alice.ask(lambda ticket, now: alice.core.fetch_contact("dora", ticket, now))
+    pages.release()
+    settle(alice)
+    of_dora, of_charlie = lookups.kept
+    assert isinstance(of_charlie, to_client.LookedUp)
+    inject(alice, to_client.Error(of_charlie.id, "rate_limited", "Not now.", 1000))
+    relay.now_ms += 2000
+    alice.tick()
+    lookups.open = True
+    inject(alice, of_dora)
+    for _ in range(3):
+        relay.now_ms += 1000
+        alice.tick()
+        settle(alice)
+    assert alice.texts("#lobby") == ["charlie", "dora"]
