@@ -68,7 +68,7 @@ class Rooms:
     def __init__(self, context: Context, contacts: Contacts) -> None:
         self._ctx = context
         self._contacts = contacts
-        self._fetching: set[str] = set()
+        self._fetching: dict[str, int] = {}  # and the last number that was pushed meanwhile
         self._held: dict[str, _Held] = {}
         self._whole_at_ms: dict[str, int] = {}  # when entries may be asked for whole again
         self._due: set[str] = set()  # to be asked then
@@ -174,7 +174,7 @@ class Rooms:
         is_asked = room in self._fetching or room in self._held or room in self._put_off
         if state is None or is_asked or not self._ctx.ready:
             return
-        self._fetching.add(room)
+        self._fetching[room] = 0
         self._ctx.request(
             lambda number: History(number, room, state.last, PAGE_MAX_ENTRIES),
             lambda answer: self._fetched(room, state.last, answer),
@@ -201,7 +201,7 @@ class Rooms:
         self._fetch(room)
 
     def _fetch_refused(self, room: str, refusal: Refusal) -> None:
-        self._fetching.discard(room)
+        self._fetching.pop(room, None)
         if refusal.code not in _NOT_OURS:
             self._fetch_later(room, refusal)
 
@@ -218,7 +218,7 @@ class Rooms:
     def _fetched(self, room: str, asked: int, answer: RelayMessage) -> None:
         """A page after `asked`; pushes may have brought some of it since."""
         assert isinstance(answer, HistoryPage)
-        self._fetching.discard(room)
+        pushed = self._fetching.pop(room, 0)
         state = self._ctx.rooms.state(room)
         if state is None:
             return
@@ -239,9 +239,9 @@ class Rooms:
         state = self._ctx.rooms.state(room)
         held = self._held.get(room)
         if held is not None:
-            held.refetch |= answer.last > held.entries[-1].number
-        elif state is not None and answer.last > state.last > asked:
-            self._fetch(room)
+            held.refetch |= max(answer.last, pushed) > held.entries[-1].number
+        elif state is not None and (answer.last > state.last > asked or pushed > state.last):
+            self._fetch(room)  # also what came before this answer, and was not in it
 
     def entry(self, entry: RoomEntry) -> None:
         """An entry that the relay pushed."""
@@ -250,6 +250,8 @@ class Rooms:
         state = self._ctx.rooms.state(room)
         if state is None or not self._ctx.timeline.is_joined(room):
             return
+        if room in self._fetching:
+            self._fetching[room] = max(entry.number, self._fetching[room])
         whole = self._entries.whole(entry)
         if held is not None:
             if whole is None:

@@ -12,6 +12,8 @@ from tests.pushes import Heard
 
 pytestmark = pytest.mark.usefixtures("quick")
 
+MANY = 2**63 - 1
+
 
 def test_a_refused_page_is_asked_for_once_more_and_when_the_relay_said(
     alice: Person, bob: Person, relay: MemoryRelay
@@ -69,3 +71,35 @@ def test_an_author_who_is_looked_up_for_longer_than_another_was_refused_for(
         alice.tick()
         settle(alice)
     assert alice.texts("#lobby") == ["charlie", "dora"]
+
+
+def test_a_page_that_is_older_than_what_was_pushed_before_it(alice: Person, bob: Person) -> None:
+    settle(alice, bob)
+    alice.offline()
+    bob.post("#lobby", "one")
+    settle(bob)
+    withheld = Withheld(alice, to_client.HistoryPage)
+    under(alice, withheld)
+    bob.post("#lobby", "two")
+    settle(alice, bob)
+    withheld.release()
+    settle(alice)
+    assert alice.texts("#lobby") == ["one", "two"]
+    assert alice.core.idle()
+
+
+def test_a_number_above_all_is_asked_for_once(alice: Person, bob: Person) -> None:
+    """A relay that pushes what it does not have keeps nobody asking."""
+    settle(alice, bob)
+    asked = []
+
+    def listen(message: Heard) -> Iterable[Heard]:
+        if isinstance(message, to_client.HistoryPage):
+            asked.append(message)
+        yield message
+
+    under(alice, listen)
+    for _ in range(2):
+        inject(alice, to_client.RoomEntry("#lobby", MANY, "bob", 1, bytes(33), bytes(64)))
+    settle(alice)
+    assert len(asked) == 2 and alice.core.idle()
