@@ -318,10 +318,10 @@ class Incoming:
         conversation = f"@{username}"
         is_text = content.kind == Kind.TEXT
         text = decode_text(content.body) if is_text else ""
+        self._meet(username)
+        self._note_gap(peer, content.seq)  # sent again, a message is counted again
         if ctx.timeline.find(conversation, username, content.id) is not None:
             return  # the first wins
-        self._meet(username)
-        self._note_gap(peer, content.seq)
         reason = ""
         if content.sent_ms > ctx.now_ms + CLOCK_TOLERANCE_MS:
             reason = "the sender's clock is ahead"

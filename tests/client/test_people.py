@@ -6,7 +6,9 @@ import pytest
 
 from saltline.client.model import Delivery, ExitCode, Refused
 from saltline.client.vault import views
+from saltline.protocol import to_client
 from saltline.server.administration import RemoveUser
+from tests.client.hostile import Withheld, inject, under
 from tests.client.world import MemoryRelay, Person, settle
 from tests.server.relay_harness import DAY_MS
 
@@ -45,6 +47,23 @@ def test_what_a_block_refused_is_no_gap(alice: Person, bob: Person) -> None:
     alice.send("bob", "three")
     settle(alice, bob)
     assert bob.texts("@alice") == ["one", "three"]
+    assert bob.notices("@alice") == []
+
+
+def test_a_message_that_was_sent_again_leaves_no_gap(alice: Person, bob: Person) -> None:
+    """The relay had it and said the opposite; its sender sends it again."""
+    alice.send("bob", "one")
+    settle(alice, bob)
+    under(alice, Withheld(alice, to_client.Submitted))
+    line = alice.send("bob", "two")
+    settle(alice, bob)
+    inject(alice, to_client.Error(0, "removed", "Gone.", 0))
+    assert alice.delivery(line) is Delivery.FAILED
+    under(alice, None)
+    alice.perform(alice.core.retry(line.row, alice.now))
+    alice.send("bob", "three")
+    settle(alice, bob)
+    assert bob.texts("@alice") == ["one", "two", "three"]
     assert bob.notices("@alice") == []
 
 
