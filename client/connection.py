@@ -193,6 +193,7 @@ class Connection:
         is_new = self._greeting.welcomed()
         self._ctx.vault.set_meta("ended", 0)
         self._ctx.ready = True
+        self._ctx.timeline.may_owe_receipts = True  # those that the last connection took back
         self._ctx.emit(ConnectionChanged(ConnectionState.ONLINE))
         self._compare_clocks(message.time_ms)
         if is_new:

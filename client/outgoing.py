@@ -19,7 +19,7 @@ from saltline.crypto.keylog import Account
 from saltline.crypto.primitives import CryptoError
 from saltline.crypto.session import Session
 from saltline.crypto.signatures import Identity
-from saltline.protocol.content import decode_content, encode_content
+from saltline.protocol.content import decode_content, decode_receipt, encode_content
 from saltline.protocol.errors import ErrorCode
 from saltline.protocol.messages import RelayMessage
 from saltline.protocol.to_client import Claimed
@@ -168,7 +168,20 @@ class Outgoing:
             f"Not sent: the relay answered with another key for {conversation[1:]}."
             " Nothing left this computer. Compare in person, then: /retry"
         )
+        self.owe_receipts_again(conversation)
         self._fail_all(conversation, sentence, ExitCode.NOT_TRUSTED)
+
+    def owe_receipts_again(self, conversation: str) -> None:
+        """Its items are about to fail. Nobody sees a receipt that did, to send it again.
+
+        It waits for the next login: the relay has just said that this one does not take it.
+        """
+        for content in self._ctx.outbox.receipts(conversation):
+            receipt = decode_receipt(decode_content(content).body)
+            for message_id in receipt.ids:
+                self._ctx.timeline.owe_receipt(
+                    conversation[1:], message_id, receipt.read, at_once=False
+                )
 
     def _note_if_held(self, conversation: str) -> None:
         try:

@@ -101,6 +101,7 @@ class Parts:
         context = self.context
         context.vault.set_meta("ended", 1)  # until a login succeeds after all
         for conversation in context.outbox.conversations():
+            self.outgoing.owe_receipts_again(conversation)
             for item in context.outbox.items(conversation):
                 context.outbox.remove(item.item)
                 if context.timeline.set_delivery(item.row, Delivery.FAILED, ENDED):

@@ -102,6 +102,14 @@ class OutboxStore:
         )
         return [Item(row[0], row[1], row[2], b"", bool(row[3])) for row in rows]
 
+    def receipts(self, conversation: str) -> list[bytes]:
+        """The contents of the receipts among its items."""
+        rows = self._vault.rows(
+            "SELECT content FROM outbox WHERE conversation = ? AND row = 0 ORDER BY item",
+            conversation,
+        )
+        return [row[0] for row in rows]
+
     def say_why(self, conversation: str, reason: str) -> list[int]:
         """Note on every line that waits why it does; returns their rows."""
         self._vault.run(

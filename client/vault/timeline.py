@@ -198,9 +198,11 @@ class Timeline:
 
     # --- receipts ------------------------------------------------------------------------------
 
-    def owe_receipt(self, username: str, message_id: bytes, read: bool) -> None:
+    def owe_receipt(
+        self, username: str, message_id: bytes, read: bool, *, at_once: bool = True
+    ) -> None:
         """Remember to tell `username` that a message is stored, or read."""
-        self.may_owe_receipts = True
+        self.may_owe_receipts |= at_once
         self._vault.run(
             "INSERT OR IGNORE INTO receipts_due VALUES (?, ?, ?)", username, message_id, read
         )

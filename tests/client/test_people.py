@@ -6,10 +6,12 @@ import pytest
 
 from saltline.client.model import Delivery, ExitCode, Refused
 from saltline.client.vault import views
-from saltline.protocol import to_client
+from saltline.protocol import to_client, to_relay
+from saltline.protocol.frames import FrameDecoder, encode_frame
+from saltline.protocol.messages import decode_client_message, encode_message
 from saltline.server.administration import RemoveUser
-from tests.client.hostile import Withheld, inject, under
-from tests.client.world import MemoryRelay, Person, settle
+from tests.client.hostile import Withheld, inject, replacing, under
+from tests.client.world import SPKI, Link, MemoryRelay, Person, settle
 from tests.server.relay_harness import DAY_MS
 
 
@@ -96,6 +98,54 @@ def test_a_relay_that_was_wrong_about_the_end_is_believed_again(alice: Person) -
     alice.offline()
     alice.online()
     assert alice.post("#lobby", "still here").delivery is Delivery.QUEUED
+
+
+class Wrong(Link):
+    """A relay that takes no envelope, as if it knew a device no more: its own or the other's."""
+
+    def __init__(self, relay: MemoryRelay, code: str) -> None:
+        none = to_client.AccountPage("alice", 0, ())
+        super().__init__(relay, replacing(to_client.LookedUp, accounts=(none,)))
+        self._code = code
+        self._refusals: list[bytes] = []
+
+    def send(self, data: bytes) -> None:
+        for body in FrameDecoder().feed(data):
+            message = decode_client_message(body)
+            if isinstance(message, to_relay.Submit):
+                number = 0 if self._code == "removed" else message.id
+                refusal = to_client.Error(number, self._code, "Not known.", 0)
+                self._refusals.append(encode_message(refusal))
+            else:
+                super().send(encode_frame(body))
+
+    def take(self) -> list[bytes]:
+        refusals, self._refusals = self._refusals, []
+        return super().take() + refusals
+
+
+@pytest.mark.parametrize("code", ["removed", "unknown_device"])
+def test_a_receipt_outlives_a_relay_that_was_wrong(
+    alice: Person, bob: Person, relay: MemoryRelay, code: str
+) -> None:
+    """A message that fails can be sent again by hand; of a receipt nobody would ever know."""
+    alice.send("bob", "one")
+    settle(alice, bob)
+    bob.send("alice", "two")
+    settle(alice, bob)
+    bob.offline()
+    line = alice.send("bob", "three")
+    settle(alice)
+    bob.link = Wrong(relay, code)
+    bob.perform(bob.core.link_up(SPKI, bob.now))
+    settle(bob)
+    assert bob.texts("@alice") == ["one", "two", "three"]
+    assert bob.core._ctx.outbox.count(receipts=True) == 0
+    assert alice.delivery(line) is Delivery.RELAYED
+    under(bob, None)
+    settle(alice, bob)
+    assert alice.delivery(line) is Delivery.DELIVERED
+    assert alice.notices("@bob") == []
 
 
 def test_what_nobody_fetched_for_thirty_days_is_gone_and_its_mark_stays(
