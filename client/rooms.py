@@ -24,6 +24,8 @@ from saltline.protocol.to_relay import History
 
 HELD_BACK_MAX: Final = PAGE_MAX_ENTRIES
 HELD_BACK_MAX_BYTES: Final = 1024 * 1024
+# Of all rooms together, but for one entry of each: a relay may say that we are in a thousand.
+HELD_BACK_ALL_MAX_BYTES: Final = 8 * 1024 * 1024
 # A member can push to all others what each of them has to ask for whole: one question for many.
 WHOLE_EVERY_MS: Final = 2_000
 _NOT_OURS: Final = (ErrorCode.NOT_A_MEMBER, ErrorCode.UNKNOWN_ROOM)
@@ -254,7 +256,7 @@ class Rooms:
             self._fetching[room] = max(entry.number, self._fetching[room])
         whole = self._entries.whole(entry)
         if held is not None:
-            if whole is None:
+            if whole is None or self._is_full():
                 held.refetch = True
             else:
                 held.add([whole])
@@ -290,6 +292,9 @@ class Rooms:
                 self._fetch_whole(room)
                 return
 
+    def _is_full(self) -> bool:
+        return sum(held.size_bytes for held in self._held.values()) > HELD_BACK_ALL_MAX_BYTES
+
     def _is_unknown(self, entry: RoomEntry) -> bool:
         """Whether a lookup may tell who signed: a stranger, or a member with a new key."""
         try:
@@ -300,8 +305,10 @@ class Rooms:
         return self._entries.identity(entry.username, entry.device) is None
 
     def _look_up(self, room: str, entries: list[RoomEntry], whole_to: int) -> None:
+        is_full = self._is_full()
         held = self._held[room] = _Held()
-        held.add(entries)
+        held.add(entries[:1] if is_full else entries)
+        held.refetch |= is_full
         held.asked_to = held.entries[-1].number
         held.whole_to = min(whole_to, held.asked_to)
         names = sorted({e.username for e in held.entries if self._is_unknown(e)})

@@ -2,8 +2,11 @@
 
 from collections.abc import Iterable
 
+import msgspec
 import pytest
 
+from saltline.client.rooms import HELD_BACK_ALL_MAX_BYTES
+from saltline.crypto.signatures import RoomStatement
 from saltline.protocol import to_client
 from tests.client.conftest import Meet
 from tests.client.hostile import Withheld, inject, under
@@ -103,3 +106,31 @@ def test_a_number_above_all_is_asked_for_once(alice: Person, bob: Person) -> Non
         inject(alice, to_client.RoomEntry("#lobby", MANY, "bob", 1, bytes(33), bytes(64)))
     settle(alice)
     assert len(asked) == 2 and alice.core.idle()
+
+
+def test_what_is_held_back_in_many_rooms_is_bounded(alice: Person) -> None:
+    """The relay says that we are in them, and never tells who its authors are."""
+    rooms = [f"#room{number}" for number in range(30)]
+    text = RoomStatement(1, bytes(16), 5, 0, bytes(32), b"x" * 64_000).encode()
+
+    def tamper(message: Heard) -> Iterable[Heard]:
+        if isinstance(message, to_client.Welcome):
+            marks = tuple(to_client.RoomMark(room, 16) for room in rooms)
+            message = msgspec.structs.replace(message, rooms=marks)
+        if not isinstance(message, to_client.LookedUp | to_client.Error):
+            yield message
+
+    under(alice, tamper)
+    asked = {each.room: number for number, each in alice.core._ctx._pending.items() if each.room}
+    for room in rooms:
+        entries = [
+            to_client.RoomEntry(room, number, "stranger", 1, text, bytes(64))
+            for number in range(1, 17)
+        ]
+        page = tuple(entries[:2])
+        inject(alice, to_client.HistoryPage(asked[room], room, 0, bytes(32), 2, page))
+        inject(alice, *entries[2:])
+    held = alice.core._parts.rooms._held
+    assert len(held) == len(rooms)
+    one_each = len(rooms) * len(text)
+    assert sum(each.size_bytes for each in held.values()) < HELD_BACK_ALL_MAX_BYTES + 2 * one_each
