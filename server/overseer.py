@@ -1,4 +1,4 @@
-"""Nobody keeps a worker reading.
+"""Nobody keeps a worker reading, nor saying goodbye, which reads too.
 
 OpenSSL handles records that carry nothing, such as KeyUpdate (RFC 8446, section 4.6.3), within the
 call that reads, as many as come, at some 30 us each, and `ssl` cannot tell it to stop: a megabyte a

@@ -74,7 +74,12 @@ class Worker:
         self.watch = ReadWatch()
         self._table = ConnectionTable(self._on_closed, deadlines.close_s)
         self._writer = Writer(
-            self._table, self.pace, queue_max_bytes, self._happened, self._read_on
+            self._table,
+            self.pace,
+            queue_max_bytes,
+            self._happened,
+            self._read_on,
+            self._say_goodbye,
         )
         self._events: list[Event] = []  # for the core, in this turn
         self._results: deque[tuple[int, Outcome | StoreError]] = deque()  # likewise, from the store
@@ -370,6 +375,16 @@ class Worker:
             self._writer.write_all(now_s)  # last words, before anybody is dropped
         self._table.let_go(connection, now_s)
         self._writer.touch(connection)
+
+    def _say_goodbye(self, connection: Connection, now_s: float) -> None:
+        """To end TLS also looks for the peer's end: through records without end, like any read."""
+        self.watch.begin_read(connection)
+        try:
+            self._table.say_goodbye(connection, now_s)
+        finally:
+            wastes = self.watch.end_read(connection, 0)
+        if wastes:
+            self._drop_flood(connection, now_s)
 
     def _on_closed(self, number: int) -> None:
         self._happened(events.closed(number))

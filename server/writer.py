@@ -28,8 +28,9 @@ QUEUE_DRAINED_PART: Final = 4
 class Writer:
     """Used by its worker's thread alone.
 
-    What it is to send comes through `fanout`. `tell` takes what the core has to hear, and `read_on`
-    the connections whose reading was held up until they had taken their answers.
+    What it is to send comes through `fanout`. `tell` takes what the core has to hear, `read_on`
+    the connections whose reading was held up until they had taken their answers, and `say_goodbye`
+    those whose last words have left, with the time.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class Writer:
         queue_max_bytes: int,
         tell: Callable[[Event], None],
         read_on: Callable[[Connection], None],
+        say_goodbye: Callable[[Connection, float], None],
     ) -> None:
         self.fanout = Fanout(self._put, self._put_all)
         self._table = table
@@ -46,6 +48,7 @@ class Writer:
         self._queue_max_bytes = queue_max_bytes
         self._tell = tell
         self._read_on = read_on
+        self._say_goodbye = say_goodbye
         self._dirty: dict[int, Connection] = {}  # with output, or about to leave
 
     @property
@@ -127,7 +130,7 @@ class Writer:
             if connection.queued_bytes and not connection.is_blocked:
                 self._dirty[number] = connection  # it had its share of this turn
             elif connection.is_leaving and not connection.queued_bytes:
-                self._table.say_goodbye(connection, now_s)
+                self._say_goodbye(connection, now_s)
             elif connection.mask != READ or connection.is_blocked:
                 self._table.watch(connection)  # else it is watched for what it was
         self._pace.wrote(writes, now_s)

@@ -52,15 +52,19 @@ class Updater:
         assert cipher is not None
         self._cipher = cipher[0]
 
-    def records(self, count: int) -> bytes:
-        """The next ones, each under the keys that the one before announced."""
+    def records(self, count: int, says: bytes = b"") -> bytes:
+        """The next ones, each under the keys that the one before announced; before them `says`."""
         digest, hash_bytes = ("sha384", 48) if "SHA384" in self._cipher else ("sha256", 32)
         seal = ChaCha20Poly1305 if "CHACHA" in self._cipher else AESGCM
         key_bytes = 16 if "AES_128" in self._cipher else 32
         made = []
-        for _ in range(count):
-            key = _expand(self._secret, b"key", key_bytes, digest)
+        for first in (bool(says), *[False] * (count - 1)):
+            key = seal(_expand(self._secret, b"key", key_bytes, digest))
             nonce = _expand(self._secret, b"iv", 12, digest)
-            made.append(_HEADER + seal(key).encrypt(nonce, _KEY_UPDATE, _HEADER))
+            if first:
+                header = b"\x17\x03\x03" + (len(says) + 17).to_bytes(2, "big")
+                made.append(header + key.encrypt(nonce, says + b"\x17", header))
+                nonce = nonce[:-1] + bytes((nonce[-1] ^ 1,))
+            made.append(_HEADER + key.encrypt(nonce, _KEY_UPDATE, _HEADER))
             self._secret = _expand(self._secret, b"traffic upd", hash_bytes, digest)
         return b"".join(made)

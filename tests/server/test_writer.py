@@ -24,7 +24,14 @@ class Desk:
         self.closed: list[int] = []
         self.table = ConnectionTable(self.closed.append, 1.0)
         self.pace = Pace(INTERVAL_S)
-        self.writer = Writer(self.table, self.pace, 1_000_000, self.told.append, self._read_on)
+        self.writer = Writer(
+            self.table,
+            self.pace,
+            1_000_000,
+            self.told.append,
+            self._read_on,
+            self.table.say_goodbye,
+        )
         self.tls = [*tls, *(Tls() for _ in range(GATHERED_MIN_READERS - len(tls)))]
         self.readers = [connection_on(each, number=n) for n, each in enumerate(self.tls)]
         for reader in self.readers:
