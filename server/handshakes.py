@@ -8,6 +8,9 @@ Under a flood the queue would be longer than anybody's patience. So nothing is s
 before its first byte, which has to be TLS's; what has begun comes first, then whose address cost
 the least lately, of these the newest. And beyond a few for each address, beginnings get half of a
 thread's time: the other half, and the processor, are for everyone else.
+
+A ClientHello of 128 KiB may come in records of a byte each: some 0.2 s of OpenSSL's time in one
+call, which nothing ends. After a long step others have their turn, and its address pays for it.
 """
 
 import selectors
@@ -15,7 +18,7 @@ import socket
 import ssl
 from collections.abc import Callable
 from itertools import islice
-from time import monotonic
+from time import monotonic, thread_time
 from typing import Final
 
 from saltline.server.settings import CertificateStatement
@@ -41,6 +44,8 @@ UNANSWERED_S: Final = BEGUN_PATIENCE_S * UNANSWERED_MAX / BEGUN_MAX
 SWAMPED_SLEEP_S: Final = 0.002
 # A handshake's beginning costs 0.3 ms, its end next to nothing.
 BEGINNINGS_PER_TURN: Final = 16
+# Of the processor's time, in one turn, for beginnings, and again for those that go on.
+STEPS_MAX_S: Final = 0.02
 _CHECK_EVERY_S: Final = 0.25
 _TLS_HANDSHAKE: Final = b"\x16"  # the first byte of a ClientHello's record (RFC 8446, section 5.1)
 
@@ -129,13 +134,15 @@ class HandshakeThread:
     def _turn(self) -> None:
         ready = self._selector.select(self._sleep_s() if self.inbox.about_to_sleep() else 0)
         self.inbox.awake()
+        go_on: list[Handshake] = []
         for key, _ in ready:
             if key.fileobj is self.inbox.wakeup:
                 self.inbox.wakeup.clear()
             elif (begun := self._begun.get(key.fd)) is not None:
-                self._go_on(begun)
+                go_on.append(begun)
             elif (silent := self._room.silent.get(key.fd)) is not None:
                 self._listen_to(silent)
+        self._go_on_with_some(go_on)
         if self._room.spoken and not self._is_swamped():
             self._begin_some()
         self._take_in(self.inbox.take())
@@ -203,7 +210,18 @@ class HandshakeThread:
         if len(room) >= 2 * self._waiting_max:
             self._give_up(room.first_to_go(room.spoken))
 
+    def _go_on_with_some(self, handshakes: list[Handshake]) -> None:
+        """Those of the cheapest addresses first; who has no turn now is as ready in the next."""
+        if len(handshakes) > 1:
+            handshakes.sort(key=self._room.cost)
+        until_s = thread_time() + STEPS_MAX_S
+        for handshake in handshakes:
+            self._go_on(handshake)
+            if thread_time() >= until_s:
+                break
+
     def _begin_some(self) -> None:
+        until_s = thread_time() + STEPS_MAX_S
         may_all = monotonic() >= self._more_at_s
         self._room_at_s = spent_s = 0.0
         for handshake in self._room.next_to_begin(BEGINNINGS_PER_TURN, may_all=may_all):
@@ -215,6 +233,8 @@ class HandshakeThread:
             self._begin(handshake)
             if cost_before >= COST_FREE_MAX:
                 spent_s += monotonic() - began_s
+            if thread_time() >= until_s:
+                break  # who came meanwhile may be cheaper
         if spent_s:
             self._more_at_s = monotonic() + spent_s
 
@@ -255,8 +275,12 @@ class HandshakeThread:
     def _go_on(self, handshake: Handshake) -> None:
         tls = handshake.tls
         assert tls is not None
+        before_s = thread_time()
         try:
-            tls.do_handshake()
+            try:
+                tls.do_handshake()
+            finally:
+                self._room.charge(handshake, thread_time() - before_s)
         except ssl.SSLWantReadError:
             self._watch(handshake, selectors.EVENT_READ)
         except ssl.SSLWantWriteError:

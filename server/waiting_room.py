@@ -20,6 +20,8 @@ _NEWEST: Final = 2048
 COST_BEGUN: Final = 4
 COST_FINISHED: Final = 1
 COST_FREE_MAX: Final = 4 * COST_BEGUN  # above it, an address shares its half of the time
+# A step takes 0.3 ms. Each that takes so long costs as much as a beginning, as often as it does.
+LONG_STEP_S: Final = 0.05
 FORGET_EVERY_S: Final = 10.0
 ADDRESSES_MAX: Final = 65_536
 # Of so many of the oldest, the one whose address has cost most gives way.
@@ -33,6 +35,7 @@ class Handshake:
         "began_s",
         "deadline_s",
         "descriptor",
+        "extra_cost",
         "group",
         "mask",
         "sock",
@@ -46,6 +49,7 @@ class Handshake:
         self.group = group
         self.deadline_s = deadline_s
         self.began_s = 0.0
+        self.extra_cost = 0  # for long steps, so far
         self.mask = 0
         self.tls: ssl.SSLSocket | None = None
         self.statement: CertificateStatement
@@ -89,14 +93,25 @@ class WaitingRoom:
         """It waits no more: its address owes a handshake. Returns what it had cost before."""
         self.spoken.pop(handshake.descriptor, None)
         self._lone.pop(handshake.descriptor, None)
-        before = self._cost.get(handshake.group, 0)
+        before = self.cost(handshake)
         self._cost[handshake.group] = before + COST_BEGUN
         return before
 
+    def charge(self, handshake: Handshake, spent_s: float) -> None:
+        """A step of it took so much of the processor's time."""
+        extra = COST_BEGUN * int(spent_s / LONG_STEP_S)
+        if extra:
+            handshake.extra_cost += extra
+            self._cost[handshake.group] = self.cost(handshake) + extra
+
+    def cost(self, handshake: Handshake) -> int:
+        """What its address has cost lately."""
+        return self._cost.get(handshake.group, 0)
+
     def finish(self, handshake: Handshake) -> None:
         """Its handshake is done: most of what it cost is forgiven."""
-        owed = self._cost.get(handshake.group, 0)
-        self._cost[handshake.group] = max(0, owed - COST_BEGUN + COST_FINISHED)
+        owed = self.cost(handshake) - COST_BEGUN - handshake.extra_cost
+        self._cost[handshake.group] = max(0, owed + COST_FINISHED)
 
     def leave(self, handshake: Handshake) -> None:
         """It neither waits nor is under way any more."""
