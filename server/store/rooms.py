@@ -44,7 +44,10 @@ class Rooms:
         account, mailbox, device = first.account, first.mailbox, first.device
         self._check_live(mailbox)
         tails = self._tails
-        room = tails.by_name.get(first.room) or tails.load(first.room)
+        if tails.is_strange(first.room, account):
+            none = _not_a_member()
+            return TextsStored((StoreError(none.code, none.detail),) * len(entries), 0)
+        room = tails.load(first.room)
         if len(room.recent) >= 2 * RECENT:
             room.forget_old()
         recent, hashes, count = room.recent, room.hashes, len(room.members)
@@ -117,6 +120,8 @@ class Rooms:
         """Add a member with its join entry; who is one already gets the number it has."""
         entry = work.entry
         self._check_live(entry.mailbox)
+        if self._tails.is_strange(entry.room, entry.account):
+            self._check_rooms_of(entry.account, work.rooms_per_user)
         room = self._tails.find(entry.room)
         if room is not None:
             membership = self._membership(room, entry.account)
@@ -152,7 +157,7 @@ class Rooms:
         """End a membership with an entry, unless that is here already."""
         entry = work.entry
         self._check_live(entry.mailbox)
-        room = self._tails.load(entry.room)
+        room = self._load_for(entry.room, entry.account)
         number = room.recent.get((entry.account, entry.message_id))
         if number is not None:
             return EntryStored(number, False, len(room.members))
@@ -171,7 +176,7 @@ class Rooms:
 
     def read_history(self, work: ask.ReadHistory) -> HistoryRead:
         """A page, from where the member may see it."""
-        room = self._tails.load(work.room)
+        room = self._load_for(work.room, work.account)
         membership = self._membership(room, work.account)
         if membership is None:
             raise _not_a_member()
@@ -198,7 +203,7 @@ class Rooms:
 
     def read_members(self, work: ask.ReadMembers) -> MembersRead:
         """Only for members. Of a larger room, those whose accounts are the oldest."""
-        room = self._tails.load(work.room)
+        room = self._load_for(work.room, work.account)
         if work.account not in room.members:
             raise _not_a_member()
         rows = self._execute(
@@ -242,6 +247,12 @@ class Rooms:
         return tuple(state.room for state in rooms)
 
     # --- parts ---------------------------------------------------------------------------------
+
+    def _load_for(self, name: str, account: int) -> Room:
+        """A room, for a member, or for who was one lately."""
+        if self._tails.is_strange(name, account):
+            raise _not_a_member()
+        return self._tails.load(name)
 
     def _create(self, name: str, rooms_max: int) -> Room:
         count: int = self._execute("SELECT count(*) FROM room").get
