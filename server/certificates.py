@@ -141,7 +141,12 @@ def _covers(name: str, host: str) -> bool:
 def _names_in(certificate: x509.Certificate) -> tuple[str, ...]:
     try:
         held = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension):
+    except (
+        ValueError,
+        x509.ExtensionNotFound,
+        x509.DuplicateExtension,
+        x509.UnsupportedGeneralNameType,  # an X.400 address is one
+    ):
         return ()
     addresses = held.get_values_for_type(x509.IPAddress)
     return (*held.get_values_for_type(x509.DNSName), *map(str, addresses))

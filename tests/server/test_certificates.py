@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
     PublicFormat,
 )
+from cryptography.x509.oid import ExtensionOID
 
 from saltline.server import certificates
 from saltline.server.certificates import (
@@ -58,6 +59,7 @@ def write_pair(
     ends: datetime = NOW + timedelta(days=60),
     encryption: KeySerializationEncryption | None = None,
     names: Sequence[str] = (),
+    odd_names: bytes = b"",
 ) -> tuple[Path, Path]:
     """What an admin gets from elsewhere."""
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "relay.example")])
@@ -73,6 +75,9 @@ def write_pair(
     if names:
         held = x509.SubjectAlternativeName([x509.DNSName(each) for each in names])
         builder = builder.add_extension(held, critical=False)
+    if odd_names:
+        odd = x509.UnrecognizedExtension(ExtensionOID.SUBJECT_ALTERNATIVE_NAME, odd_names)
+        builder = builder.add_extension(odd, critical=False)
     algorithm = None if isinstance(key, ed25519.Ed25519PrivateKey) else hashes.SHA256()
     certificate = builder.sign(key, algorithm)
     chain, key_path = folder / "fullchain.pem", folder / "privkey.pem"
@@ -119,6 +124,13 @@ def test_a_certificate_for_another_name_is_warned_about(
     found = name_warning(load(chain, key, NOW), host)
 
     assert warning in found and bool(warning) == bool(found)
+
+
+@pytest.mark.parametrize("odd_names", ["3002a300", "3000", "30058203610062"])
+def test_a_certificate_with_odd_names_is_taken(tmp_path: Path, odd_names: str) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    pair = write_pair(tmp_path, key, odd_names=bytes.fromhex(odd_names))
+    assert load(*pair, NOW).names in ((), ("a\0b",))
 
 
 def test_openssl_finds_the_same_pin(tmp_path: Path) -> None:
