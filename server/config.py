@@ -29,7 +29,11 @@ from typing import Any, Final, TypeVar
 
 import platformdirs
 
-from saltline.protocol.limits import HANDSHAKE_DEADLINE_S
+from saltline.protocol.limits import (
+    HANDSHAKE_DEADLINE_S,
+    OUTGOING_QUEUE_MAX_BYTES,
+    ROOM_LIST_MAX,
+)
 from saltline.protocol.names import DEFAULT_PORT, BadName, RelayAddress, parse_relay_address
 from saltline.protocol.text import sanitise
 from saltline.server.errors import UsageError, why
@@ -41,6 +45,12 @@ ANY_ADDRESS: Final = ("0.0.0.0", "::")
 FLUSH_INTERVAL_MAX_MS: Final = 1000.0
 # Any size or time that makes sense lies below; SQLite and the wire end at 2^63 - 1.
 _NUMBER_MAX: Final = 2**53
+# Who is in more rooms than a welcome may name could not log in again; and who has more in its
+# window than fits into an output queue is cut off before it has read that.
+_MOST: Final = {
+    "rooms_per_user": ROOM_LIST_MAX,
+    "delivery_window_bytes": OUTGOING_QUEUE_MAX_BYTES,
+}
 _LEVELS: Final = {
     "debug": logging.DEBUG,
     "info": logging.INFO,
@@ -172,7 +182,8 @@ def _numbers(table: "_Table", name: str, default: Settings | Deadlines) -> dict[
         if isinstance(usual, float):
             values[entry.name] = numbers.take_float(entry.name, usual, 0.001, _NUMBER_MAX)
         elif isinstance(usual, int):
-            values[entry.name] = numbers.take_int(entry.name, usual, 1, _NUMBER_MAX)
+            most = _MOST.get(entry.name, _NUMBER_MAX)
+            values[entry.name] = numbers.take_int(entry.name, usual, 1, most)
     numbers.finish()
     return values
 

@@ -117,6 +117,10 @@ def test_the_documented_example_is_taken(tmp_path: Path) -> None:
         ("[limits]\nx = 1", "`limits.x` in /relay.toml is not a setting of the relay."),
         ("[limits]\nregistration = 'open'", "`limits.registration` in /relay.toml is not a"
          " setting of the relay."),
+        ("[limits]\nrooms_per_user = 1001", "`limits.rooms_per_user` in /relay.toml must be a"
+         " whole number from 1 to 1000."),
+        ("[limits]\ndelivery_window_bytes = 4194305", "`limits.delivery_window_bytes` in"
+         " /relay.toml must be a whole number from 1 to 4194304."),
         ("limits = 3", "`limits` in /relay.toml must be a table."),
         ("listen = 7443", "`listen` in /relay.toml must be a text."),
         ("data = ''", "`data` in /relay.toml must be a text."),
