@@ -193,8 +193,9 @@ class Worker:
             return
         waiting, decoder = connection.waiting, connection.decoder
         # A quiet connection has mostly one record, and a look for a second costs as much as that;
-        # a busy worker, which comes back late, looks all the same.
-        may_talk = (
+        # a busy worker, which comes back late, looks all the same. A stranger has no more to say:
+        # behind half a frame a megabyte of frames of a byte each would be taken apart at once.
+        may_talk = not connection.is_stranger and (
             connection.talks
             or self._is_crowded
             or self.pace.is_busy

@@ -1,11 +1,13 @@
 """A worker with a lot to do: it reads at intervals, all that came, and what is done never waits."""
 
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
+from saltline.protocol.frames import encode_frame
 from saltline.server.config import Deadlines
 from saltline.server.connection import READS_PER_TURN, Connection
 from saltline.server.events import Event
@@ -61,6 +63,7 @@ def test_a_busy_worker_reads_together_what_came_apart(busy: ScriptedRelay) -> No
 
 def test_a_busy_worker_reads_all_that_is_there(busy: ScriptedRelay) -> None:
     with busy.connect() as ada:
+        assert ada.ask(b"promote") == b"promoted"
         next_read(busy, 0.2)
         assert ada.ask(b"echo here") == b"here"
         count = 3 * READS_PER_TURN
@@ -70,6 +73,28 @@ def test_a_busy_worker_reads_all_that_is_there(busy: ScriptedRelay) -> None:
         seen = len(busy.core.happened)
         assert [ada.receive() for _ in range(count)] == [b"%d" % n for n in range(count)]
         assert len(busy.core.happened) - seen < count // 4
+
+
+def test_of_a_stranger_one_record_is_read_in_a_turn(
+    busy: ScriptedRelay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (worker,) = busy._workers
+    turns: list[int] = []
+    read = Connection.read
+
+    def read_and_tell(connection: Connection) -> bytes | None:
+        turns.append(worker._turns)
+        return read(connection)
+
+    monkeypatch.setattr(Connection, "read", read_and_tell)
+    with busy.connect() as stranger:
+        half = encode_frame(b"echo " + b"x" * 16_000)
+        stranger.send_raw(half[:9_000])
+        stranger.send_raw(half[9_000:] + encode_frame(b"echo y") * 10_000)  # some seven records
+        assert len(stranger.receive()) == 16_000
+        assert [stranger.receive() for _ in range(10_000)] == [b"y"] * 10_000
+    # Two in the turn after its arrival, of which the selector hears as well.
+    assert max(Counter(turns).values()) <= 2 and len(turns) > 7
 
 
 def test_where_there_is_more_to_read_a_busy_worker_does_not_wait(
