@@ -248,13 +248,20 @@ def _still_good(
 
 def _read_pem(path: Path, what: str) -> bytes:
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=_open_at_once) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise UsageError(f"The {what} {path} is not a file.")
             pem = file.read(_PEM_MAX_BYTES + 1)
     except OSError as error:
         raise UsageError(f"The {what} {path} cannot be read: {why(error)}.") from None
     if len(pem) > _PEM_MAX_BYTES:
         raise UsageError(f"The {what} {path} is too large to be one.")
     return pem
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """A pipe would wait for its other end, and no signal would stop the relay meanwhile."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _read_certificate(path: Path) -> x509.Certificate:

@@ -315,3 +315,12 @@ def test_dates_are_checked(tmp_path: Path) -> None:
         load(*write_pair(tmp_path, key, begins=NOW - 9 * day, ends=NOW - day), NOW)
     with pytest.raises(UsageError, match=r"begins on 2026-05-13: .* clock"):
         load(*write_pair(tmp_path, key, begins=NOW + day), NOW)
+
+
+@pytest.mark.parametrize("name", ["fullchain.pem", "privkey.pem"])
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path, name: str) -> None:
+    chain, key = write_pair(tmp_path, ec.generate_private_key(ec.SECP256R1()))
+    (tmp_path / name).unlink()
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(UsageError, match=f"{name} is not a file"):
+        load(chain, key, NOW)
