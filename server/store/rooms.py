@@ -21,7 +21,7 @@ from saltline.server.store.queries import Queries
 from saltline.server.store.refusal import Refusal
 from saltline.server.store.room import RECENT, Author, Room
 from saltline.server.store.schema import LAST_NUMBER, NUMBER_BITS, NUMBER_MASK
-from saltline.server.store.tails import ENTRY_OVERHEAD_BYTES, Tails, size_of
+from saltline.server.store.tails import ENTRY_OVERHEAD_BYTES, Strange, Tails, size_of
 
 
 class Rooms:
@@ -44,9 +44,9 @@ class Rooms:
         account, mailbox, device = first.account, first.mailbox, first.device
         self._check_live(mailbox)
         tails = self._tails
-        if tails.is_strange(first.room, account):
-            none = _not_a_member()
-            return TextsStored((StoreError(none.code, none.detail),) * len(entries), 0)
+        strange = tails.strange(first.room, account)
+        if strange is not None:
+            return TextsStored(tuple([self._stored_before(strange, each) for each in entries]), 0)
         room = tails.load(first.room)
         if len(room.recent) >= 2 * RECENT:
             room.forget_old()
@@ -120,7 +120,7 @@ class Rooms:
         """Add a member with its join entry; who is one already gets the number it has."""
         entry = work.entry
         self._check_live(entry.mailbox)
-        if self._tails.is_strange(entry.room, entry.account):
+        if self._tails.strange(entry.room, entry.account) is not None:
             self._check_rooms_of(entry.account, work.rooms_per_user)
         room = self._tails.find(entry.room)
         if room is not None:
@@ -157,7 +157,13 @@ class Rooms:
         """End a membership with an entry, unless that is here already."""
         entry = work.entry
         self._check_live(entry.mailbox)
-        room = self._load_for(entry.room, entry.account)
+        strange = self._tails.strange(entry.room, entry.account)
+        if strange is not None:
+            before = self._stored_before(strange, entry)
+            if isinstance(before, StoreError):
+                raise _not_a_member()
+            return before
+        room = self._tails.load(entry.room)
         number = room.recent.get((entry.account, entry.message_id))
         if number is not None:
             return EntryStored(number, False, len(room.members))
@@ -249,10 +255,18 @@ class Rooms:
     # --- parts ---------------------------------------------------------------------------------
 
     def _load_for(self, name: str, account: int) -> Room:
-        """A room, for a member, or for who was one lately."""
-        if self._tails.is_strange(name, account):
+        """A room, for a member."""
+        if self._tails.strange(name, account) is not None:
             raise _not_a_member()
         return self._tails.load(name)
+
+    def _stored_before(self, strange: Strange, entry: ask.NewEntry) -> EntryStored | StoreError:
+        """Who is no member says nothing new there, but may not have heard what is stored."""
+        number = self._tails.said_there(strange, entry)
+        if number is None:
+            none = _not_a_member()
+            return StoreError(none.code, none.detail)
+        return EntryStored(number, False, strange[2])
 
     def _create(self, name: str, rooms_max: int) -> Room:
         count: int = self._execute("SELECT count(*) FROM room").get

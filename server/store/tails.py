@@ -29,6 +29,9 @@ ENTRY_OVERHEAD_BYTES: Final = 200
 # Rooms, members and recent entries together that are kept in memory: some 100 bytes each.
 _CACHED_MAX = 1_000_000
 
+# A room that was not loaded: its id, the last number of its row, and how many are in it.
+Strange = tuple[int, int, int]
+
 _INSERT: Final = (
     "INSERT INTO entry (slot, received_ms, account, device, statement, signature, history_hash)"
     " VALUES (?, ?, ?, ?, ?, ?, ?)"
@@ -77,29 +80,30 @@ class Tails:
         self._cached += 1 + len(room.members) + 2 * RECENT
         return room
 
-    def is_strange(self, name: str, account: int) -> bool:
-        """Whether a room has nothing to do with an account, as far as that is seen on the disk.
+    def strange(self, name: str, account: int) -> Strange | None:
+        """A room that is not in memory, if it is there and the account is not in it.
 
         To load a room takes half a millisecond and more, and one account asks 2,000 times a second:
-        it loads only rooms that it is in, or in whose end it stands, which it may just have left.
+        it loads the rooms that it is in, and no others.
         """
         if name in self.by_name:
-            return False
-        row = self._execute(
-            "SELECT id, last_number FROM room WHERE name = ? AND NOT EXISTS"
+            return None
+        row: Strange | None = self._execute(
+            "SELECT id, last_number, members FROM room WHERE name = ? AND NOT EXISTS"
             " (SELECT 1 FROM member WHERE member.room = room.id AND account = ?)",
             (name, account),
         ).get
-        if row is None:  # no such room, or a member
-            return False
-        id, written = row
-        return (
-            self._execute(
-                "SELECT 1 FROM entry WHERE slot BETWEEN ? AND ? AND account = ? LIMIT 1",
-                (*_slots_of_the_end(id, written), account),
-            ).get
-            is None
-        )
+        return row
+
+    def said_there(self, strange: Strange, entry: ask.NewEntry) -> int | None:
+        """The number of an entry at the end of such a room, whose author has left since."""
+        id, written, _ = strange
+        slot: int | None = self._execute(
+            "SELECT slot FROM entry WHERE slot BETWEEN ? AND ? AND account = ?"
+            " AND substr(statement, 2, 16) = ? ORDER BY slot DESC LIMIT 1",
+            (*_slots_of_the_end(id, written), entry.account, entry.message_id),
+        ).get
+        return None if slot is None else slot & NUMBER_MASK
 
     def author(self, room: Room, account: int) -> Author:
         """A member of whom nothing was read or posted since the room was loaded."""

@@ -1,4 +1,4 @@
-"""A room that is not in memory is read for those alone who have something to do with it."""
+"""A room that is not in memory is loaded for its members alone."""
 
 from saltline.protocol.errors import ErrorCode
 from saltline.server.store import operations as ask
@@ -9,7 +9,7 @@ from tests.server.store_harness import entry, history, join, one, post, texts
 DEN = "#den"
 
 
-def test_for_who_is_no_member_no_room_is_read(store: SqliteStore) -> None:
+def test_for_who_is_no_member_no_room_is_loaded(store: SqliteStore) -> None:
     store.run([join(1, DEN), post(1, DEN), join(2)])
     store._rooms.forget()
     posted, *refused = store.run(
@@ -37,5 +37,5 @@ def test_who_left_lately_is_told_what_is_stored(store: SqliteStore) -> None:
     again = one(store, texts(said))
     assert isinstance(again, TextsStored)
     assert again.outcomes == (EntryStored(3, False, 1),)
-    store._rooms.forget()
     assert one(store, ask.LeaveRoom(left)) == EntryStored(4, False, 1)
+    assert DEN not in store._rooms._tails.by_name
