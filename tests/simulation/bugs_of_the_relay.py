@@ -109,7 +109,7 @@ def delivers_out_of_order(patches: Patches) -> None:
 
 
 def forgets_to_push_after_a_reconnect(patches: Patches) -> None:
-    def arrived(self: Any, connection: Any) -> None:
+    def arrived(self: Any, connection: Any, _has_mail: bool) -> None:
         delivery = self._deliveries[connection.known.mailbox] = mailboxes.Delivery()
         delivery.is_live = True
         self._desk.send(connection, to_client.CaughtUp(0))
