@@ -87,7 +87,7 @@ class Pair:
     def compare_rows(self) -> None:
         """Once all of them are written, the tables are the same."""
         with patch.object(tails, "LAG_MAX", 0):
-            self.run([post(3), post(1, "#garden")])
+            self.run([join(3), post(3), post(1, "#garden")])  # no stranger's text loads a room
         for table in ("room", "member"):
             rows = f"SELECT * FROM {table} ORDER BY 1, 2"
             both = [
