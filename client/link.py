@@ -52,6 +52,8 @@ _OUTGOING_MAX_BYTES: Final = 4 * 1024 * 1024
 _WRITE_BYTES: Final = 64 * 1024
 # A relay that takes nothing for so long while the buffer is full is gone.
 _STALLED_S: Final = 15.0
+# A relay that is there hangs up as soon as it has what was sent.
+_HANG_UP_S: Final = 1.0
 
 
 class _Interrupted(Exception):
@@ -327,6 +329,8 @@ class Link:
                     flushed = not (self._outgoing or traffic.chunk)
                     late = self._stopping and time.monotonic() >= self._flush_until
                 if self._stopping and (flushed or late):
+                    if flushed:
+                        self._hang_up(traffic)
                     return connection, "closed", False
                 self._turn(connection, traffic, paused=paused)
         except ProtocolError as error:
@@ -338,6 +342,16 @@ class Link:
             with self._lock:
                 self._connection = 0
                 self._lock.notify_all()
+
+    def _hang_up(self, traffic: Traffic) -> None:
+        """Let what was sent arrive: a kernel that is told to close while something is unread, or
+        comes later, drops what it has not sent yet (RFC 1122, section 4.2.2.13)."""
+        until = min(self._flush_until, time.monotonic() + _HANG_UP_S)
+        with suppress(OSError):
+            traffic.half_close()
+            self._selector.modify(traffic.secure, selectors.EVENT_READ)
+            while not traffic.has_ended() and (left := until - time.monotonic()) > 0:
+                self._select(left)
 
     def _turn(self, connection: int, traffic: Traffic, *, paused: bool) -> None:
         self._write(traffic)

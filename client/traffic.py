@@ -1,6 +1,7 @@
 """The two directions of a TLS connection, cut into frames."""
 
 import selectors
+import socket
 import ssl
 from typing import Final
 
@@ -75,6 +76,21 @@ class Traffic:
             raise HungUp(f"the connection broke ({_word(error)})") from None
         self.chunk = self.chunk[sent:]
         return sent
+
+    def half_close(self) -> None:
+        """Send no more; what still comes is not read as TLS any more. Raises OSError."""
+        self.secure.shutdown(socket.SHUT_WR)
+
+    def has_ended(self) -> bool:
+        """After `half_close`: throw away what came; whether the peer has ended, too."""
+        try:
+            while self.secure.recv(_READ_BYTES):
+                pass
+        except BlockingIOError:
+            return False
+        except OSError:
+            pass
+        return True
 
 
 def _word(error: OSError) -> str:

@@ -5,6 +5,7 @@ import selectors
 import socket
 import ssl
 import threading
+from concurrent import futures
 
 import pytest
 
@@ -228,11 +229,19 @@ def test_stopping_flushes_what_was_sent(
 ) -> None:
     link, events = start_link(Target(server.address, pin=shown.spki_hash))
     events.wait_for(LinkUp)
+    peer = server.accept()
     last = os.urandom(200_000)
     link.send(1, encode_frame(last))
-    link.stop(flush_s=20)
-
-    assert server.accept().next_body() == last
+    with futures.ThreadPoolExecutor() as pool:
+        stopping = pool.submit(link.stop, flush_s=20)
+        futures.wait(
+            [stopping], timeout=0.2
+        )  # the kernel has it all, and its half has not left yet
+        peer.send(encode_frame(b"to somebody who reads no more"))
+        assert peer.next_body() == last
+        assert peer.until_closed()
+        peer.close()
+        stopping.result(timeout=5)
 
 
 def test_a_link_that_never_started_can_be_stopped() -> None:
