@@ -234,9 +234,7 @@ def test_stopping_flushes_what_was_sent(
     link.send(1, encode_frame(last))
     with futures.ThreadPoolExecutor() as pool:
         stopping = pool.submit(link.stop, flush_s=20)
-        futures.wait(
-            [stopping], timeout=0.2
-        )  # the kernel has it all, and its half has not left yet
+        futures.wait([stopping], timeout=0.2)  # half of it is still in our kernel
         peer.send(encode_frame(b"to somebody who reads no more"))
         assert peer.next_body() == last
         assert peer.until_closed()
