@@ -9,6 +9,7 @@ from time import monotonic
 from typing import Final
 
 from saltline.protocol.names import RelayAddress
+from saltline.server.buffers import narrow
 from saltline.server.driver import log
 from saltline.server.errors import UsageError, why
 from saltline.server.handshakes import HandshakeThread
@@ -157,6 +158,7 @@ class Acceptor:
                 sock.close()
                 continue
             sock.setblocking(False)
+            narrow(sock)
             inbox.post((sock, group))
 
     def _is_first(self, group: str) -> bool:

@@ -21,13 +21,13 @@ from typing import Final, Protocol
 from saltline.server.threads import OnFailure, RelayThread
 
 LOOK_EVERY_S: Final = 0.05
-LOOK_AGAIN_S: Final = 0.02  # where a worker was reading
+LOOK_AGAIN_S: Final = 0.005  # where a worker was reading
 # A connection's share of a turn, 64 records, takes some 2 ms here, and 50 on a small board without
 # AES. Counted is the worker's own time, where the system tells it: a computer that was asleep, or
 # busy, is nobody's fault.
 READ_MAX_S: Final = 0.15
 # A stranger says hello, and logs in: two records.
-STRANGERS_READ_MAX_S: Final = 0.02
+STRANGERS_READ_MAX_S: Final = 0.005
 # What reads may take in all: of a stranger everything; of a user, who may send much, what goes
 # beyond this for each share and each byte, of which a small board without AES takes a fifth.
 STRANGERS_IN_ALL_S: Final = 0.05

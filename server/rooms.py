@@ -17,7 +17,8 @@ from saltline.protocol.limits import (
     TEXT_MAX_BYTES,
 )
 from saltline.protocol.messages import encode_framed
-from saltline.protocol.names import BadName, check_room
+from saltline.protocol.names import LOBBY, BadName, check_room
+from saltline.server.limits import DailyQuota
 from saltline.server.peers import Connection, Device
 from saltline.server.presence import LiveRoom, Presence
 from saltline.server.pushes import Pushes
@@ -41,6 +42,7 @@ class Rooms:
         self._desk = desk
         self._presence = presence
         self._pushes = Pushes(desk)
+        self.opened: DailyQuota[int] = DailyQuota(1)  # by account
         # Texts of one connection in one room, in order: one operation for all of them.
         self._author: Connection | None = None
         self._texts: list[tuple[to_relay.Post, ask.NewEntry]] = []
@@ -63,14 +65,16 @@ class Rooms:
         except BadName as error:
             raise ProtocolError(ErrorCode.BAD_NAME, str(error)) from None
         settings = self._desk.settings
+        may_open = self.opened.take(connection.known.account.id, self._desk.date_ms)
         work = ask.JoinRoom(
             self._new_entry(connection.known, request, head),
             settings.room_recent_entries,
             settings.rooms_per_user,
             settings.rooms_max,
             settings.room_max_bytes,
+            may_open,
         )
-        self._desk.persist(work, self._joined, connection, request)
+        self._desk.persist(work, self._joined, connection, request, self._not_joined)
 
     def _joined(
         self,
@@ -80,6 +84,8 @@ class Rooms:
         joined: told.RoomJoined,
     ) -> None:
         entry = work.entry
+        if not joined.is_new or joined.number > 1 or entry.room == LOBBY:
+            self._opened_none(work)
         answer = to_client.Joined(
             request.id, entry.room, joined.number, joined.after, joined.after_hash
         )
@@ -92,6 +98,20 @@ class Rooms:
                 self._presence.greet(connection)
             self._push(entry, joined.number, joined.members)
             self._pushes.leave()
+
+    def _not_joined(
+        self,
+        _connection: Connection,
+        _request: to_relay.Join,
+        work: ask.JoinRoom,
+        error: StoreError,
+    ) -> None:
+        self._opened_none(work)
+        raise ProtocolError(error.code, error.detail)
+
+    def _opened_none(self, work: ask.JoinRoom) -> None:
+        if work.may_open:
+            self.opened.give_back(work.entry.account)
 
     def post(self, connection: Connection, request: to_relay.Post) -> None:
         """A member's text, or its leaving."""

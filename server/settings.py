@@ -41,8 +41,9 @@ class Settings:
     delivery_window_bytes: int = limits.DELIVERY_WINDOW_BYTES
 
     rooms_per_user: int = limits.ROOMS_PER_USER
-    # Rooms are never deleted; this bounds what join and leave, over and over, can create.
+    # Rooms are never deleted; these bound what join and leave, over and over, can create.
     rooms_max: int = 100_000
+    rooms_opened_per_day: int = 100
     room_max_bytes: int = limits.ROOM_MAX_BYTES
     room_recent_entries: int = limits.ROOM_RECENT_ENTRIES
     # Above this, telling everyone who comes and goes costs more than it is worth.

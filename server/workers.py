@@ -13,6 +13,7 @@ from typing import Final
 from saltline.protocol.errors import ErrorCode, ProtocolError
 from saltline.protocol.limits import FRAME_MAX_BYTES, OUTGOING_QUEUE_MAX_BYTES
 from saltline.server import events
+from saltline.server.buffers import widen
 from saltline.server.config import Deadlines
 from saltline.server.connection import (
     READ,
@@ -319,6 +320,7 @@ class Worker:
         match item:
             case Promote():
                 connection.decoder.max_body_bytes = FRAME_MAX_BYTES
+                widen(connection.sock)
             case Pause():
                 connection.is_paused = True
                 self._table.watch(connection)

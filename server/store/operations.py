@@ -248,6 +248,7 @@ class JoinRoom(Work, frozen=True, gc=False):
     rooms_per_user: int
     rooms_max: int
     room_max_bytes: int = ROOM_MAX_BYTES
+    may_open: bool = True
 
 
 class ReadHistory(Work, frozen=True, gc=False):

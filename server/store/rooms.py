@@ -139,6 +139,12 @@ class Rooms:
             raise _other_history()
         self._check_rooms_of(entry.account, work.rooms_per_user)
         if room is None:
+            if not work.may_open:
+                raise Refusal(
+                    ErrorCode.TOO_MANY_ROOMS,
+                    "No such room is there, and you opened as many today as this relay allows."
+                    " Nothing was done. Open it tomorrow.",
+                )
             room = self._create(entry.room, work.rooms_max)
         else:
             _check_space(room, entry, work.room_max_bytes)

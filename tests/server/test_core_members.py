@@ -23,7 +23,7 @@ from saltline.server.administration import RemoveUser, RoomRow
 from saltline.server.administration import Rooms as AdminRooms
 from saltline.server.settings import Settings
 from tests.server.person import Person
-from tests.server.relay_harness import MemoryRelay
+from tests.server.relay_harness import DAY_MS, MemoryRelay
 from tests.server.scenes import history, members, refused, texts
 
 TEXT, JOIN, LEAVE = RoomKind.TEXT, RoomKind.JOIN, RoomKind.LEAVE
@@ -167,6 +167,26 @@ def test_the_rooms_of_a_relay_are_bounded() -> None:
     request = ada.join_request("#third", ada.statement(JOIN))
     assert refused(ada, request).code == ErrorCode.TOO_MANY_ROOMS
     bob.join("#garden")
+
+
+def test_an_account_opens_so_many_rooms_a_day() -> None:
+    relay = MemoryRelay(settings=Settings(rooms_opened_per_day=2))
+    ada, bob = members(relay, "ada", "bob")
+    for room in ("#one", "#two"):
+        ada.join(room)
+        ada.leave(room)
+        ada.join(room)  # it is there: this opens none
+    request = ada.join_request("#three", ada.statement(JOIN))
+    error = refused(ada, request)
+    assert error.code == ErrorCode.TOO_MANY_ROOMS
+    assert "you opened as many today as this relay allows" in error.detail
+    bob.join("#three")
+    ada.join("#three")
+    relay.advance(DAY_MS)
+    for person in (ada, bob):
+        person.login()
+        person.take()
+    ada.join("#four")
 
 
 def test_a_full_room_takes_no_texts_and_no_newcomers_and_can_be_left() -> None:

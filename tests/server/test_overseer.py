@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from saltline.server.buffers import STRANGERS_BYTES
 from saltline.server.overseer import (
     READ_MAX_S,
     STRANGERS_READ_MAX_S,
@@ -219,8 +220,13 @@ def test_an_address_stays_out_for_a_minute_and_few_are_remembered(
 
 @pytest.mark.parametrize("says", [b"", b"\0\0\0\0"], ids=["read", "goodbye"])
 def test_records_without_end_end_the_connection_and_hold_nobody_up(
-    says: bytes, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    says: bytes,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # With a small buffer it is over too soon for the overseer, unless they come as fast as read.
+    monkeypatch.setattr("saltline.server.listener.narrow", lambda _sock: None)
     with ScriptedRelay(config_in(tmp_path)) as relay, relay.connect() as user:
         assert user.ask(b"promote") == b"promoted"
         stranger, flooder = (
@@ -237,3 +243,16 @@ def test_records_without_end_end_the_connection_and_hold_nobody_up(
             assert again.is_closed_by_relay(), "and comes too early"
         flooder.sock.close()
         stranger.sock.close()
+
+
+def test_a_stranger_has_a_small_buffer_until_the_login(tmp_path: Path) -> None:
+    with ScriptedRelay(config_in(tmp_path)) as relay, relay.connect() as user:
+        user.ask(b"echo hello")
+        (connection,) = relay._workers[0]._table.live.values()
+
+        def buffer_bytes() -> int:
+            return connection.sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+
+        assert buffer_bytes() <= 2 * STRANGERS_BYTES  # Linux counts its own bookkeeping, too
+        assert user.ask(b"promote") == b"promoted"
+        wait_until(lambda: buffer_bytes() > 10 * STRANGERS_BYTES)
