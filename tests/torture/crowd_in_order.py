@@ -13,7 +13,7 @@ from tests.client.programs import House
 from tests.torture.ledger import Ledger
 from tests.torture.trial import Figures, Scale
 from tests.torture.visitors import TIMEOUT_S, Visitor
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE_S, wait_until
 
 ROOMS = ("#dev", "#ops")
 RECIPIENTS = ("bob", "carol", "dave")
@@ -50,7 +50,7 @@ def talk(sender: Visitor, room: str, texts: int, rng: random.Random, cuts: _Cuts
     times = 0
     for left in range(texts, 0, -1):
         if left == 1:
-            assert cuts.are_enough.wait(TIMEOUT_S), f"too few recipients were cut: {cuts.of}"
+            assert cuts.are_enough.wait(PATIENCE_S), f"too few recipients were cut: {cuts.of}"
         if rng.randrange(_POST_EVERY) == 0:
             sender.say(room)
         else:
