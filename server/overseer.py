@@ -21,7 +21,7 @@ from typing import Final, Protocol
 from saltline.server.threads import OnFailure, RelayThread
 
 LOOK_EVERY_S: Final = 0.05
-LOOK_AGAIN_S: Final = 0.005  # where a worker was reading
+LOOK_AGAIN_S: Final = 0.02  # where a worker was reading
 # A connection's share of a turn, 64 records, takes some 2 ms here, and 50 on a small board without
 # AES. Counted is the worker's own time, where the system tells it: a computer that was asleep, or
 # busy, is nobody's fault.
