@@ -199,8 +199,18 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--runs", type=int, default=WHOLE_RUNS)
     parser.add_argument("--seconds", type=float, help="measure so long, instead of as planned")
     parser.add_argument("--folder", type=Path, default=ROOT / "build" / "bench")
-    parser.add_argument("--keep", type=Path, help="where the results go")
+    parser.add_argument("--keep", type=_folder, help="where the results go")
     return parser.parse_args()
+
+
+def _folder(text: str) -> Path:
+    """Made before an hour's work, not missed after it."""
+    folder = Path(text)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"it cannot be made: {error.strerror}") from None
+    return folder
 
 
 def _chosen(text: str, known: list[str], what: str) -> list[str]:
