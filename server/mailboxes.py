@@ -208,7 +208,7 @@ class Mailboxes:
         self._expires_from_ms = now_ms + _NOTHING_EXPIRES_MS
         self._desk.log(
             WARNING,
-            f"This computer's clock was set forward by {jump_ms / _HOUR_MS:,.0f} hours. If that is"
+            f"This computer's clock was set forward by {jump_ms / _HOUR_MS:,.0f} h. If that is"
             " wrong, set it right within a day: until then no waiting message expires.",
         )
 
