@@ -56,7 +56,7 @@ class Suspicion:
         self.quick = 0  # reads on end that took no time worth speaking of
 
 
-class Reader(Protocol):
+class Watched(Protocol):
     """A connection, as far as it matters here."""
 
     sock: ssl.SSLSocket
@@ -74,9 +74,9 @@ class ReadWatch:
     __slots__ = ("_barred", "_began_s", "_clock", "_cut_off", "_spent_s", "reading", "reads")
 
     def __init__(self) -> None:
-        self.reading: Reader | None = None
+        self.reading: Watched | None = None
         self.reads = 0  # so far: tells one read of a connection from the next
-        self._cut_off: Reader | None = None  # the last one
+        self._cut_off: Watched | None = None  # the last one
         self._barred: dict[str, float] = {}
         self._clock: int | None = None
         self._began_s = 0.0  # this read
@@ -91,44 +91,44 @@ class ReadWatch:
         """The worker's processor time, or else the time. Raises OSError when its thread ended."""
         return time.monotonic() if self._clock is None else time.clock_gettime(self._clock)
 
-    def begin_read(self, reader: Reader) -> None:
+    def begin_read(self, connection: Watched) -> None:
         """A connection's share of a turn begins."""
         self.reads += 1
-        self.reading = reader
-        suspicion = reader.suspicion
+        self.reading = connection
+        suspicion = connection.suspicion
         if suspicion is not None and suspicion.lag_s > _LAG_MAX_S:
             self._spent_s = thread_time()
         self._began_s = monotonic()
 
-    def end_read(self, reader: Reader, size_bytes: int) -> bool:
+    def end_read(self, connection: Watched, size_bytes: int) -> bool:
         """It ended, and brought so much; whether this connection is to go."""
         self.reading = None
         took_s = monotonic() - self._began_s
-        if reader.suspicion is None:
+        if connection.suspicion is None:
             if took_s < _SHARE_S:
                 return False
-            reader.suspicion = Suspicion()
-        may_s = 0.0 if reader.is_stranger else _SHARE_S + size_bytes * _BYTE_S
-        if reader.suspicion.lag_s <= _LAG_MAX_S:
-            reader.suspicion.lag_s += max(0.0, took_s - may_s)
-        elif self._wastes(reader, reader.suspicion, thread_time() - self._spent_s - may_s):
+            connection.suspicion = Suspicion()
+        may_s = 0.0 if connection.is_stranger else _SHARE_S + size_bytes * _BYTE_S
+        if connection.suspicion.lag_s <= _LAG_MAX_S:
+            connection.suspicion.lag_s += max(0.0, took_s - may_s)
+        elif self._wastes(connection, connection.suspicion, thread_time() - self._spent_s - may_s):
             return True
-        return self._cut_off is reader
+        return self._cut_off is connection
 
-    def _wastes(self, reader: Reader, suspicion: Suspicion, wasted_s: float) -> bool:
+    def _wastes(self, connection: Watched, suspicion: Suspicion, wasted_s: float) -> bool:
         suspicion.spent_s += max(0.0, wasted_s)
         suspicion.quick = suspicion.quick + 1 if wasted_s < _SHARE_S else 0
-        if reader.is_stranger:
+        if connection.is_stranger:
             return suspicion.spent_s > STRANGERS_IN_ALL_S
         if suspicion.quick >= _QUICK_ENOUGH:
-            reader.suspicion = None
+            connection.suspicion = None
         return suspicion.spent_s > WASTED_MAX_S
 
-    def cut(self, reader: Reader) -> None:
+    def cut(self, connection: Watched) -> None:
         """End what is being read: no further byte comes. Called by the overseer."""
-        self._cut_off = reader
+        self._cut_off = connection
         try:
-            socket.socket.shutdown(reader.sock, socket.SHUT_RDWR)
+            socket.socket.shutdown(connection.sock, socket.SHUT_RDWR)
         except OSError:
             pass  # it ended by itself
 
@@ -182,8 +182,8 @@ class Overseer:
         """
         is_reading = False
         for index, watch in enumerate(self._watches):
-            reads, reader = watch.reads, watch.reading
-            if reader is None:
+            reads, connection = watch.reads, watch.reading
+            if connection is None:
                 continue
             is_reading = True
             try:
@@ -194,7 +194,7 @@ class Overseer:
             if seen_reads != reads:
                 self._seen[index] = (reads, spent_s)
                 continue
-            may_s = STRANGERS_READ_MAX_S if reader.is_stranger else READ_MAX_S
+            may_s = STRANGERS_READ_MAX_S if connection.is_stranger else READ_MAX_S
             if spent_s - seen_s >= may_s and watch.reads == reads:
-                watch.cut(reader)
+                watch.cut(connection)
         return is_reading

@@ -238,7 +238,7 @@ class Relay:
             store.close()  # nobody else will
             raise
         self._is_running = True
-        self._overseer = Overseer([worker.watch for worker in self._workers], self.fault)
+        self._overseer = Overseer([worker.reader.watch for worker in self._workers], self.fault)
         threads: list[Worker | HandshakeThread | AdminServer | Acceptor | Overseer] = [
             *self._workers,
             self._overseer,

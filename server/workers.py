@@ -10,24 +10,21 @@ from collections.abc import Sequence
 from time import monotonic
 from typing import Final
 
-from saltline.protocol.errors import ErrorCode, ProtocolError
 from saltline.protocol.limits import FRAME_MAX_BYTES, OUTGOING_QUEUE_MAX_BYTES
 from saltline.server import events
 from saltline.server.buffers import widen
 from saltline.server.config import Deadlines
 from saltline.server.connection import (
     READ,
-    READS_PER_TURN,
     WRITE,
     Connection,
-    PeerGone,
 )
 from saltline.server.connection_table import ConnectionTable
 from saltline.server.driver import CoreDriver, log
 from saltline.server.effects import Broadcast, Close, Pause, Promote, Resume, Send
 from saltline.server.events import Event
-from saltline.server.overseer import ReadWatch
 from saltline.server.pace import Pace
+from saltline.server.reader import Reader
 from saltline.server.store.interface import Outcome, StoreError, TextsStored
 from saltline.server.threads import OnFailure, RelayThread
 from saltline.server.wakeup import Inbox
@@ -42,8 +39,6 @@ HELPING: Final = 64
 # before it pushes more.
 RESULTS_PER_TURN: Final = 256
 _TEXT_BYTES: Final = 4096
-# From so many connections with something to read no second look is spared: turns are longer then.
-_CROWD: Final = 8
 
 
 class Worker:
@@ -72,24 +67,20 @@ class Worker:
         self._driver = driver
         self._deadlines = deadlines
         self.pace = Pace(flush_interval_s)
-        self.watch = ReadWatch()
         self._table = ConnectionTable(self._on_closed, deadlines.close_s)
+        self.reader = Reader(self._table, self.pace, deadlines.frame_s)
         self._writer = Writer(
             self._table,
             self.pace,
             queue_max_bytes,
             self._happened,
-            self._read_on,
-            self._say_goodbye,
+            self.reader.read_on,
+            self.reader.say_goodbye,
         )
         self._events: list[Event] = []  # for the core, in this turn
         self._results: deque[tuple[int, Outcome | StoreError]] = deque()  # likewise, from the store
-        self._again: dict[int, Connection] = {}  # to be read without waiting for the selector
-        self._fed: dict[int, Connection] = {}  # with something for the core
         self._check_at_s = 0.0
         self._arrived: dict[int, int] = {}  # at slow readers, when they were last looked at
-        self._turns = 0
-        self._is_crowded = False
         self._is_finishing = False
         self._thread = RelayThread(f"worker {index}", self._run, on_failure)
 
@@ -114,7 +105,7 @@ class Worker:
     # --- the loop --------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        self.watch.begin()
+        self.reader.watch.begin()
         try:
             while not (self._is_finishing and len(self) == 0):
                 self._turn()
@@ -128,18 +119,14 @@ class Worker:
         inbox = self.inbox
         ready = self._wait(inbox.about_to_sleep() and not self._has_work())
         inbox.awake()
-        self._turns += 1
-        self._is_crowded = len(ready) >= _CROWD
+        self.reader.begin_turn(len(ready))
         now_s = monotonic()
         for connection, mask in ready:
             if connection is None:
                 inbox.wakeup.clear()
             else:
                 self._on_ready(connection, mask, now_s)
-        if self._again:
-            again, self._again = self._again, {}
-            for connection in again.values():
-                self._read(connection, now_s)
+        self.reader.read_again(now_s)
         self._carry_out(inbox.take())
         self._tell_core(now_s)
         self._carry_out(inbox.take())
@@ -158,7 +145,7 @@ class Worker:
         """
         now_s = monotonic()
         sleep_s = max(0.0, self._check_at_s - now_s) if may_sleep else 0.0
-        wait_s = 0.0 if self._again else self.pace.wait_s(now_s)
+        wait_s = 0.0 if self.reader.is_in_haste else self.pace.wait_s(now_s)
         if wait_s > 0.0:
             woken = self._table.woken(min(sleep_s, wait_s))
             if woken or sleep_s < wait_s:
@@ -169,9 +156,7 @@ class Worker:
         return ready
 
     def _has_work(self) -> bool:
-        return bool(
-            self._events or self._results or self._fed or self._again or self._writer.has_work
-        )
+        return bool(self._events or self._results or self.reader.has_work or self._writer.has_work)
 
     # --- input -----------------------------------------------------------------------------------
 
@@ -185,69 +170,14 @@ class Worker:
         ):
             self._writer.touch(connection)
         if mask & READ or connection.read_wants_write:
-            self._read(connection, now_s)
-
-    def _read(self, connection: Connection, now_s: float) -> None:
-        """Read what is there, of a quiet connection one record, while it is its turn."""
-        if not connection.may_read:
-            self._table.watch(connection)
-            return
-        waiting, decoder = connection.waiting, connection.decoder
-        # A quiet connection has mostly one record, and a look for a second costs as much as that;
-        # a busy worker, which comes back late, looks all the same. A stranger has no more to say:
-        # behind half a frame a megabyte of frames of a byte each would be taken apart at once.
-        may_talk = not connection.is_stranger and (
-            connection.talks
-            or self._is_crowded
-            or self.pace.is_busy
-            or connection.read_in_turn == self._turns - 1
-        )
-        connection.read_in_turn = self._turns
-        connection.talks = False
-        self.watch.begin_read(connection)
-        size_bytes = 0
-        try:
-            for count in range(READS_PER_TURN if may_talk else 1):
-                data = connection.read()
-                if data is None:
-                    break
-                size_bytes += len(data)
-                waiting += decoder.feed(data)
-                connection.talks = count > 0
-            else:
-                if may_talk:
-                    self._again[connection.number] = connection
-        except PeerGone:
-            connection.has_ended = True
-        except ProtocolError as error:
-            connection.fault = error
-        finally:
-            wastes = self.watch.end_read(connection, size_bytes)
-        if wastes:
-            self._drop_flood(connection, now_s)
-            return
-        if not decoder.unfinished_bytes:
-            connection.frame_by_s = 0.0
-        elif waiting or not connection.frame_by_s:
-            connection.frame_by_s = now_s + self._deadlines.frame_s
-        self._fed[connection.number] = connection
-
-    def _drop_flood(self, connection: Connection, now_s: float) -> None:
-        """Its reads take too long: with it go the strangers of its address."""
-        self.watch.bar(connection.address, now_s)
-        log.warning("A connection sent TLS records without end that carry nothing: cut off.")
-        self._table.drop(connection)
-        for each in list(self._table.live.values()):
-            if each.address == connection.address and each.is_stranger:
-                self._table.drop(each)
+            self.reader.read(connection, now_s)
 
     def _tell_core(self, now_s: float) -> None:
         """Everything that happened since the last time, under one lock take."""
         if self._results:
             self._events.append(events.stored(self._next_results()))
-        fed, self._fed = self._fed, {}
         ended: list[Connection] = []
-        for connection in fed.values():
+        for connection in self.reader.take_fed():
             if not connection.may_hand_over:
                 connection.is_held_up = True
                 continue  # comes back when the core or the output allows
@@ -255,7 +185,7 @@ class Worker:
             if bodies:
                 self._events.append(events.received(connection.number, bodies))
             if connection.waiting:
-                self._fed[connection.number] = connection
+                self.reader.feed(connection)
             elif connection.fault is not None:
                 self._events.append(events.broken(connection.number, connection.fault))
             elif connection.has_ended:
@@ -326,29 +256,22 @@ class Worker:
                 self._table.watch(connection)
             case Resume():
                 connection.is_paused = False
-                self._read_on(connection)
+                self.reader.read_on(connection)
             case Close():
                 log.debug("Connection %d closes: %s", connection.number, item.reason)
                 self._let_go(connection, monotonic())
 
     def _adopt(self, item: Adopt) -> None:
         self.adopted += 1
-        if self._is_finishing or self.watch.bars(item.address, monotonic()):
+        if self._is_finishing or self.reader.watch.bars(item.address, monotonic()):
             item.sock.close()
             return
         number = self._next_number
         self._next_number += self._count
-        self._again[number] = connection = Connection(number, item.sock, item.address)
+        connection = Connection(number, item.sock, item.address)
+        self.reader.read_soon(connection)
         self._table.add(connection)
         self._events.append(events.opened(number, item.address, item.statement))
-
-    def _read_on(self, connection: Connection) -> None:
-        """Reading was held up; the time that took is not the peer's."""
-        if connection.frame_by_s:
-            connection.frame_by_s = monotonic() + self._deadlines.frame_s
-        connection.is_held_up = False
-        self._fed[connection.number] = connection
-        self._table.watch(connection)
 
     # --- the end ---------------------------------------------------------------------------------
 
@@ -363,12 +286,7 @@ class Worker:
                 self._arrived[number] = arrived = connection.arrived_bytes
                 if arrived > arrived_before.get(number, arrived):
                     taking.append(number)
-            if 0.0 < connection.frame_by_s <= now_s and connection.may_read:
-                connection.fault = ProtocolError(
-                    ErrorCode.TOO_SLOW,
-                    f"A frame did not arrive whole within {self._deadlines.frame_s:g} seconds.",
-                )
-                self._fed[connection.number] = connection
+            self.reader.check_frame(connection, now_s)
         if taking:
             self._events.append(events.taking(taking))
         self._table.drop_late(now_s)
@@ -378,16 +296,6 @@ class Worker:
             self._writer.write_all(now_s)  # last words, before anybody is dropped
         self._table.let_go(connection, now_s)
         self._writer.touch(connection)
-
-    def _say_goodbye(self, connection: Connection, now_s: float) -> None:
-        """To end TLS also looks for the peer's end: through records without end, like any read."""
-        self.watch.begin_read(connection)
-        try:
-            self._table.say_goodbye(connection, now_s)
-        finally:
-            wastes = self.watch.end_read(connection, 0)
-        if wastes:
-            self._drop_flood(connection, now_s)
 
     def _on_closed(self, number: int) -> None:
         self._happened(events.closed(number))

@@ -83,7 +83,7 @@ def test_of_a_stranger_one_record_is_read_in_a_turn(
     read = Connection.read
 
     def read_and_tell(connection: Connection) -> bytes | None:
-        turns.append(worker._turns)
+        turns.append(worker.reader._turns)
         return read(connection)
 
     monkeypatch.setattr(Connection, "read", read_and_tell)
@@ -116,7 +116,7 @@ def test_where_there_is_more_to_read_a_busy_worker_does_not_wait(
     assert looked == [0.0]
     worker._wait(may_sleep=False)
     assert looked == [0.0], "an hour has not passed"
-    worker._again[1] = connection_on(Tls())
+    worker.reader.read_soon(connection_on(Tls()))
     worker._wait(may_sleep=False)
     assert looked == [0.0, 0.0]
     worker.close()
