@@ -23,6 +23,8 @@ _EXPIRED_AT_ONCE: Final = 1_000
 _HOUR_MS: Final = 3_600_000
 _JUMP_MS: Final = _HOUR_MS
 _NOTHING_EXPIRES_MS: Final = 24 * _HOUR_MS
+# A computer may start with a wrong clock, until it has asked others for the time.
+_NOTHING_EXPIRES_AT_FIRST_MS: Final = _HOUR_MS
 
 
 class Delivery:
@@ -50,7 +52,7 @@ class Mailboxes:
         self._buckets = buckets
         self._deliveries: dict[int, Delivery] = {}  # by mailbox, of those connected
         self.delivered = 0
-        self._expires_from_ms = 0
+        self._expires_from_ms: int | None = None  # the relay has just started
 
     # --- in ------------------------------------------------------------------------------------
 
@@ -214,6 +216,8 @@ class Mailboxes:
 
     def expire(self) -> None:
         """Delete what nobody came for."""
+        if self._expires_from_ms is None:
+            self._expires_from_ms = self._desk.now_ms + _NOTHING_EXPIRES_AT_FIRST_MS
         if self._desk.now_ms < self._expires_from_ms:
             return
         before_ms = self._desk.date_ms - self._desk.settings.envelope_kept_s * 1000

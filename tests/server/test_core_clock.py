@@ -1,4 +1,6 @@
-"""A computer's clock that is set while the relay runs: what lasts, lasts as long as it should."""
+"""A computer's clock that is set, or wrong at a start: what lasts, lasts as long as it should."""
+
+from pathlib import Path
 
 import pytest
 
@@ -86,3 +88,17 @@ def test_a_clock_that_was_behind_expires_mail_a_day_after_it_is_right() -> None:
     bob.connection.cut()
     relay.advance(60_001)
     assert not _has_mail(relay, bob)
+
+
+def test_a_computer_that_starts_with_a_wrong_clock_has_an_hour(tmp_path: Path) -> None:
+    relay = MemoryRelay(tmp_path / "relay.db")
+    ada, bob = registered(relay, "ada", "bob")
+    bob.connection.cut()
+    ada.submit(bob, b"x")
+    relay.now_ms += _YEAR_MS
+    relay.restart()
+    relay.advance(1)
+    relay.advance(_HOUR_MS - 1)
+    relay.set_clock(-_YEAR_MS)
+    relay.advance(_HOUR_MS)
+    assert _has_mail(relay, bob)

@@ -15,7 +15,9 @@ from saltline.server.core import RelayCore
 from saltline.server.effects import Effect
 from saltline.server.listener import Acceptor
 from saltline.server.relay import Relay
+from saltline.server.store.operations import ExpireEnvelopes
 from saltline.server.store.sqlite import SqliteStore
+from saltline.server.switchboard import ignore
 from tests.server.edge import TIMEOUT_S, MemoryStore, config_in, open_descriptors
 from tests.server.lock_tiers import Watch, documented, watched, written
 from tests.server.wire_client import WireClient
@@ -134,5 +136,5 @@ def test_a_disk_that_hangs_does_not_hang_the_stop_and_is_waited_for_at_exit(
 
 def _write_something(core: RelayCore, now_ms: int) -> Iterable[Effect]:
     core._desk.begin(now_ms)
-    core._mailboxes.expire()
+    core._desk.persist(ExpireEnvelopes(0, 1), ignore, None, None)
     return core._desk.finish()
