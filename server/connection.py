@@ -29,6 +29,13 @@ _CORK: Final[int | None] = getattr(socket, "TCP_CORK", None)
 # Turns are shared: no connection reads or writes more often than this in one.
 READS_PER_TURN: Final = 64
 WRITES_PER_TURN: Final = 16
+# Of who is closed without having taken more than this, the kernel forgets it too: it would keep
+# megabytes for minutes, for a peer that reads nothing and has gone on to the next connection.
+KEPT_BY_KERNEL_BYTES: Final = RECORD_BYTES
+# What is less may still arrive, but not for longer (tcp(7), in ms).
+_KEPT_BY_KERNEL_MS: Final = 10_000
+_AT_ONCE: Final = struct.pack("ii", 1, 0)  # struct linger
+_USER_TIMEOUT: Final[int | None] = getattr(socket, "TCP_USER_TIMEOUT", None)
 # No more is taken from who has so much still to read. Entries of a room are pushed far beyond it:
 # its members share their bytes.
 UNREAD_MAX_BYTES: Final = 128 * 1024
@@ -60,6 +67,7 @@ class Connection:
         "decoder",
         "fault",
         "frame_by_s",
+        "has_closed",
         "has_ended",
         "is_closed",
         "is_congested",
@@ -105,6 +113,7 @@ class Connection:
         self.is_held_up = False  # something waits for the core until more has been read
         self.is_leaving = False  # the core has let go of it; its output may still leave
         self.is_lingering = False  # its output has left; waiting for the peer to close
+        self.has_closed = False  # so has the peer; what the kernel holds may still arrive
         self.is_closed = False  # its descriptor is given back
         self.close_by_s = 0.0
         self.output: list[bytes] = []
@@ -145,7 +154,7 @@ class Connection:
         if self.is_closed:
             return 0
         if self.is_lingering:
-            return READ
+            return 0 if self.has_closed else READ
         mask = READ if self.write_wants_read or self.may_read else 0
         reading_waits = self.read_wants_write and self.may_read  # else nobody would go on with it
         return mask | WRITE if self.write_wants_write or reading_waits else mask
@@ -247,13 +256,28 @@ class Connection:
         The kernel's buffer counts as not arrived: a dead peer's fills up as well, and a slow one's
         takes more only once a third of it is free, which may be a minute.
         """
+        return self.written_bytes - self._in_kernel_bytes
+
+    @property
+    def left_bytes(self) -> int:
+        """What is queued here, or in the kernel, and has not arrived."""
+        return self.queued_bytes + self._in_kernel_bytes
+
+    @property
+    def is_awaited(self) -> bool:
+        """Whether to close it now would take from the peer what is still on its way."""
+        return self._in_kernel_bytes > KEPT_BY_KERNEL_BYTES
+
+    @property
+    def _in_kernel_bytes(self) -> int:
+        """What was written and has not arrived; 0 where nobody says so."""
         if sys.platform != "linux":
-            return self.written_bytes
+            return 0
         try:
             unsent = fcntl.ioctl(self.sock, termios.TIOCOUTQ, bytes(4))
-        except OSError:
-            return self.written_bytes
-        return self.written_bytes - int(struct.unpack("i", unsent)[0])
+        except (OSError, ValueError):  # it is closed
+            return 0
+        return int(struct.unpack("i", unsent)[0])
 
     @property
     def is_blocked(self) -> bool:
@@ -293,7 +317,10 @@ class Connection:
             pass
 
     def discard_input(self) -> bool:
-        """While lingering: throw away what came; False when the peer has closed."""
+        """While lingering: throw away what came; False when the peer has closed.
+
+        Raises PeerGone.
+        """
         try:
             for _ in range(READS_PER_TURN):
                 # Below TLS: nobody will read these bytes.
@@ -302,8 +329,19 @@ class Connection:
         except BlockingIOError:
             return True
         except OSError:
-            return False
+            raise PeerGone from None
         return True
+
+    def abandon(self) -> None:
+        """Give the descriptor back, and do not leave to the kernel what nobody takes."""
+        try:
+            if self.is_awaited:
+                self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
+            elif _USER_TIMEOUT is not None:
+                self.sock.setsockopt(socket.IPPROTO_TCP, _USER_TIMEOUT, _KEPT_BY_KERNEL_MS)
+        except OSError:
+            pass  # there is nothing left to wait for
+        self.close()
 
     def close(self) -> None:
         """Give the descriptor back."""

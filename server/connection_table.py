@@ -4,11 +4,14 @@ import selectors
 from collections.abc import Callable
 from typing import Final
 
-from saltline.server.connection import READ, Connection
+from saltline.server.connection import READ, Connection, PeerGone
 from saltline.server.wakeup import Wakeup
 
 # Connections that the core has let go, and whose output or peer is slow to leave.
 LEAVING_MAX: Final = 256
+# All of them together hold so much, here and in the kernel: an account may log in a hundred times a
+# second, get a window of its mailbox each time, and read nothing.
+LEAVING_MAX_BYTES: Final = 32 * 1024 * 1024
 LINGER_MAX_S: Final = 1.0
 # select() knows descriptors below this.
 _FD_SETSIZE: Final = 1024
@@ -20,6 +23,8 @@ class ConnectionTable:
     def __init__(self, on_closed: Callable[[int], None], close_s: float) -> None:
         self.live: dict[int, Connection] = {}
         self._leaving: dict[int, Connection] = {}  # oldest first
+        self._left_bytes: dict[int, int] = {}  # what each of them had not taken when it left
+        self._left_bytes_in_all = 0
         self._on_closed = on_closed
         self._close_s = close_s
         self._selector = selectors.DefaultSelector()
@@ -75,9 +80,15 @@ class ConnectionTable:
         if self.live.pop(connection.number, None) is None:
             return
         self._on_closed(connection.number)
-        if len(self._leaving) >= LEAVING_MAX:
+        left_bytes = connection.left_bytes
+        while self._leaving and (
+            len(self._leaving) >= LEAVING_MAX
+            or self._left_bytes_in_all + left_bytes > LEAVING_MAX_BYTES
+        ):
             self.drop(next(iter(self._leaving.values())))
         self._leaving[connection.number] = connection
+        self._left_bytes[connection.number] = left_bytes
+        self._left_bytes_in_all += left_bytes
         connection.is_leaving = True
         connection.waiting.clear()
         connection.close_by_s = now_s + self._close_s
@@ -86,19 +97,35 @@ class ConnectionTable:
     def say_goodbye(self, connection: Connection, now_s: float) -> None:
         """Its output has left: end our direction, and give the peer a moment to end its own."""
         connection.say_goodbye()
-        connection.close_by_s = min(connection.close_by_s, now_s + LINGER_MAX_S)
+        if not connection.is_awaited:
+            connection.close_by_s = min(connection.close_by_s, now_s + LINGER_MAX_S)
         self.watch(connection)
+
+    def hear_out(self, connection: Connection) -> None:
+        """One that lingers has said something, or has ended its direction."""
+        try:
+            if connection.discard_input():
+                return
+        except PeerGone:
+            self.drop(connection)
+            return
+        if connection.is_awaited:  # it may still be reading
+            connection.has_closed = True
+            self.watch(connection)
+        else:
+            self.drop(connection)
 
     def drop(self, connection: Connection) -> None:
         """Close at once."""
         if self.live.pop(connection.number, None) is not None:
             self._on_closed(connection.number)
         self._leaving.pop(connection.number, None)
+        self._left_bytes_in_all -= self._left_bytes.pop(connection.number, 0)
         if connection.mask:
             self._selector.unregister(connection.sock)
             connection.mask = 0
         connection.is_leaving = connection.is_lingering = True
-        connection.close()
+        connection.abandon()
 
     def drop_late(self, now_s: float) -> None:
         """Close those that had their time to leave."""

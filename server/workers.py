@@ -162,8 +162,7 @@ class Worker:
 
     def _on_ready(self, connection: Connection, mask: int, now_s: float) -> None:
         if connection.is_lingering:
-            if not connection.discard_input():
-                self._table.drop(connection)
+            self._table.hear_out(connection)
             return
         if (mask & WRITE and connection.write_wants_write) or (
             mask & READ and connection.write_wants_read

@@ -2,6 +2,7 @@
 
 import socket
 import ssl
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -128,3 +129,45 @@ def test_of_too_many_that_do_not_leave_the_oldest_is_dropped(
             stubborn.send(b"flood 200 16000", b"close")
         wait_until(lambda: sum(e[0] == "closed" for e in relay.core.happened) == 4)
         assert len(relay._workers[0]) == 2
+
+
+def test_what_nobody_takes_is_not_left_to_the_kernel(tmp_path: Path) -> None:
+    deadlines = Deadlines(close_s=0.1, check_every_s=0.02)
+    with ScriptedRelay(config_in(tmp_path, deadlines=deadlines)) as relay:
+        with relay.connect(receive_buffer=4096) as stubborn:
+            stubborn.send(b"flood 50 16000", b"close")
+            wait_until(lambda: relay.core.saw("closed"))
+            wait_until(lambda: len(relay._workers[0]) == 0)
+            with pytest.raises(ConnectionResetError):  # TLS would not tell it from an end
+                while socket.socket.recv(stubborn.sock, 65536):
+                    pass
+
+
+@pytest.mark.parametrize("only_stops_sending", [False, True])
+def test_what_the_kernel_holds_has_its_time_to_arrive(
+    only_stops_sending: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("saltline.server.connection_table.LINGER_MAX_S", 0.01)
+    with ScriptedRelay(config_in(tmp_path)) as relay:
+        with relay.connect(receive_buffer=4096) as slow:
+            slow.send(b"flood 50 16000", b"close")
+            if only_stops_sending:
+                socket.socket.shutdown(slow.sock, socket.SHUT_WR)  # below TLS
+            wait_until(lambda: relay.core.saw("closed"))
+            time.sleep(0.2)  # several looks at who is late
+            for _ in range(50):
+                assert len(slow.receive()) == 16000
+            assert [slow.receive(), slow.receive()] == [b"end", b"bye"]
+
+
+def test_those_who_leave_hold_only_so_much_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("saltline.server.connection_table.LEAVING_MAX_BYTES", 1_500_000)
+    deadlines = Deadlines(close_s=1000, check_every_s=0.02)
+    with ScriptedRelay(config_in(tmp_path, deadlines=deadlines)) as relay, ExitStack() as stack:
+        for _ in range(4):
+            stubborn = stack.enter_context(relay.connect(receive_buffer=4096))
+            stubborn.send(b"flood 50 16000", b"close")
+        wait_until(lambda: sum(e[0] == "closed" for e in relay.core.happened) == 4)
+        assert len(relay._workers[0]) == 1
