@@ -48,6 +48,8 @@ class Tails:
         # Rows of new entries, which are in their rooms already.
         self.added: list[tuple[int, int, int, int, bytes, bytes, bytes]] = []
         self._due: dict[int, Room] = {}  # rooms whose rows are to be written
+        # (room, account) -> message id -> number, at the ends of rooms that are not in memory.
+        self._said: dict[tuple[int, int], dict[bytes, int]] = {}
         self._cached = 0
 
     # --- looking up ----------------------------------------------------------------------------
@@ -64,9 +66,7 @@ class Tails:
         room = self.by_name.get(name)
         if room is not None:
             return room
-        if self._cached >= _CACHED_MAX:
-            self.flush()
-            self.forget()
+        self._forget_if_full()
         row = self._execute(
             "SELECT id, last_number, last_hash, bytes FROM room WHERE name = ?", (name,)
         ).get
@@ -98,12 +98,29 @@ class Tails:
     def said_there(self, strange: Strange, entry: ask.NewEntry) -> int | None:
         """The number of an entry at the end of such a room, whose author has left since."""
         id, written, _ = strange
-        slot: int | None = self._execute(
-            "SELECT slot FROM entry WHERE slot BETWEEN ? AND ? AND account = ?"
-            " AND substr(statement, 2, 16) = ? ORDER BY slot DESC LIMIT 1",
-            (*_slots_of_the_end(id, written), entry.account, entry.message_id),
-        ).get
-        return None if slot is None else slot & NUMBER_MASK
+        said = self._said.get((id, entry.account))
+        if said is None:
+            said = self._read_said(id, written, entry.account)
+        return said.get(entry.message_id)
+
+    def _read_said(self, room: int, written: int, account: int) -> dict[bytes, int]:
+        """SQLite reads a statement whole for its first bytes: of long ones 16 MiB. Once will do,
+        since nobody adds to a room that is not in memory."""
+        self._forget_if_full()
+        rows = self._execute(
+            "SELECT substr(statement, 2, 16), slot FROM entry"
+            " WHERE slot BETWEEN ? AND ? AND account = ? ORDER BY slot",
+            (*_slots_of_the_end(room, written), account),
+        )
+        said = {message_id: slot & NUMBER_MASK for message_id, slot in rows}
+        self._said[room, account] = said
+        self._cached += 1 + len(said)
+        return said
+
+    def _forget_if_full(self) -> None:
+        if self._cached >= _CACHED_MAX:
+            self.flush()
+            self.forget()
 
     def author(self, room: Room, account: int) -> Author:
         """A member of whom nothing was read or posted since the room was loaded."""
@@ -203,6 +220,7 @@ class Tails:
         self.by_name = {}
         self.added = []
         self._due = {}
+        self._said = {}
         self._cached = 0
 
     def _write_rows(self, room: Room) -> None:
