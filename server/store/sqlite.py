@@ -81,7 +81,8 @@ class SqliteStore:
         is_file = vfs is None and self._path != ":memory:"
         self._space = Space(space or (measure_at(Path(path).parent) if is_file else plenty))
         self._failure: StoreError | None = None
-        self._wal_pages = 0
+        self._wal_pages = 0  # not copied home yet
+        self._is_log_empty = True  # else what was copied home may still be read in it
         self._is_truncation_due = False
         self._was_full = False
         self._database = self._open(relay_id, vfs, is_file)
@@ -139,7 +140,7 @@ class SqliteStore:
         pages_max = CALM_CHECKPOINT_PAGES if nobody_waits else CHECKPOINT_PAGES
         if not self._is_truncation_due and self._wal_pages < pages_max:
             return None
-        truncates = self._is_truncation_due and self._wal_pages > 0
+        truncates = self._is_truncation_due and not self._is_log_empty
         try:
             self._checkpoint(
                 apsw.SQLITE_CHECKPOINT_TRUNCATE if truncates else apsw.SQLITE_CHECKPOINT_PASSIVE
@@ -321,6 +322,7 @@ class SqliteStore:
 
     def _note_wal_pages(self, _database: apsw.Connection, _name: str, pages: int) -> int:
         self._wal_pages = pages
+        self._is_log_empty = False
         if self._was_full and self._space.is_ample():
             self._was_full = False
         return apsw.SQLITE_OK
@@ -328,6 +330,8 @@ class SqliteStore:
     def _checkpoint(self, mode: int) -> None:
         self._database.wal_checkpoint(mode=mode)
         self._wal_pages = 0
+        if mode == apsw.SQLITE_CHECKPOINT_TRUNCATE:
+            self._is_log_empty = True
         self._is_truncation_due = False
 
     # --- operations over several parts ---------------------------------------------------------

@@ -180,6 +180,23 @@ def test_what_was_acknowledged_vanishes_from_the_disk(tmp_path: Path) -> None:
     store.close()
 
 
+def test_it_vanishes_too_when_the_log_was_copied_home_before(tmp_path: Path) -> None:
+    # A removed account's mail, and nothing new after it: what was copied home is in the log still.
+    store = SqliteStore(tmp_path / "relay.db", RELAY_ID)
+    store.run([account("ada")])
+    canary = b"canary" * 500
+    store.run([envelope("ada", canary) for _ in range(3 * CALM_CHECKPOINT_PAGES)])
+    store.run([ask.DeleteEnvelopes(1, tuple(range(1, 3 * CALM_CHECKPOINT_PAGES + 1)))])
+    store.maintain(nobody_waits=True)
+    assert store._wal_pages == 0
+    assert canary in (tmp_path / "relay.db-wal").read_bytes()
+    store.run([ask.ExpireEnvelopes(0, 10)])
+    store.maintain()
+    for file in tmp_path.iterdir():
+        assert b"canary" not in file.read_bytes()
+    store.close()
+
+
 def test_the_log_is_copied_home_when_it_is_long(tmp_path: Path) -> None:
     path = tmp_path / "relay.db"
     store = SqliteStore(path, RELAY_ID)
