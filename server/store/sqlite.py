@@ -85,6 +85,7 @@ class SqliteStore:
         self._is_log_empty = True  # else what was copied home may still be read in it
         self._is_truncation_due = False
         self._was_full = False
+        self._is_log_stuck = False  # for lack of room at home
         self._database = self._open(relay_id, vfs, is_file)
         queries = self._queries = Queries(self._database)
         self._mailboxes = Mailboxes(queries)
@@ -150,8 +151,8 @@ class SqliteStore:
         except apsw.FullError:
             # Everything is safe in the log, which grows until there is room again. What does not
             # fit there any more is refused, and that is said then.
-            _log.warning("The relay's log finds no room at home: it stays, and is tried again.")
             self._wal_pages = 0
+            self._warn_of_stuck_log()
         return None
 
     def close(self) -> None:
@@ -221,6 +222,12 @@ class SqliteStore:
         if not self._was_full:
             self._was_full = True
             _log.warning("The relay's disk is full: it takes nothing new until there is room.")
+
+    def _warn_of_stuck_log(self) -> None:
+        """Once until it went home: each commit tries, and these lines may be on the same disk."""
+        if not self._is_log_stuck:
+            self._is_log_stuck = True
+            _log.warning("The relay's log finds no room at home: it stays, and is tried again.")
 
     def _fail(self, error: Exception) -> StoreError:
         """Remember that the disk failed. What it holds of the last group is unknown."""
@@ -330,6 +337,7 @@ class SqliteStore:
     def _checkpoint(self, mode: int) -> None:
         self._database.wal_checkpoint(mode=mode)
         self._wal_pages = 0
+        self._is_log_stuck = False
         if mode == apsw.SQLITE_CHECKPOINT_TRUNCATE:
             self._is_log_empty = True
         self._is_truncation_due = False
