@@ -23,7 +23,8 @@ _EXPIRED_AT_ONCE: Final = 1_000
 _HOUR_MS: Final = 3_600_000
 _JUMP_MS: Final = _HOUR_MS
 _NOTHING_EXPIRES_MS: Final = 24 * _HOUR_MS
-# A computer may start with a wrong clock, until it has asked others for the time.
+# A computer that starts may have a wrong clock until its NTP has asked; and after a long absence of
+# the relay people come before their mail goes.
 _NOTHING_EXPIRES_AT_FIRST_MS: Final = _HOUR_MS
 
 
@@ -52,7 +53,7 @@ class Mailboxes:
         self._buckets = buckets
         self._deliveries: dict[int, Delivery] = {}  # by mailbox, of those connected
         self.delivered = 0
-        self._expires_from_ms: int | None = None  # the relay has just started
+        self._expires_from_ms: int | None = None  # until the first look
 
     # --- in ------------------------------------------------------------------------------------
 
@@ -216,11 +217,12 @@ class Mailboxes:
 
     def expire(self) -> None:
         """Delete what nobody came for."""
+        now_ms = self._desk.now_ms
         if self._expires_from_ms is None:
-            self._expires_from_ms = self._desk.now_ms + _NOTHING_EXPIRES_AT_FIRST_MS
-        if self._desk.now_ms < self._expires_from_ms:
-            return
+            self._expires_from_ms = now_ms + _NOTHING_EXPIRES_AT_FIRST_MS
         before_ms = self._desk.date_ms - self._desk.settings.envelope_kept_s * 1000
+        if now_ms < self._expires_from_ms:
+            before_ms = 0  # nothing is as old; but the store truncates its log with this
         work = ask.ExpireEnvelopes(before_ms, _EXPIRED_AT_ONCE)
         self._desk.persist(work, self._expired, None, None)
 

@@ -6,7 +6,10 @@ import pytest
 
 from saltline.protocol.to_client import Deliver, Error
 from saltline.protocol.to_relay import Ping
+from saltline.server.core import RelayCore
+from saltline.server.effects import Persist
 from saltline.server.settings import Settings
+from saltline.server.store.operations import ExpireEnvelopes
 from tests.server.person import Person
 from tests.server.relay_harness import DAY_MS, MemoryRelay
 from tests.server.scenes import registered
@@ -90,15 +93,41 @@ def test_a_clock_that_was_behind_expires_mail_a_day_after_it_is_right() -> None:
     assert not _has_mail(relay, bob)
 
 
-def test_a_computer_that_starts_with_a_wrong_clock_has_an_hour(tmp_path: Path) -> None:
-    relay = MemoryRelay(tmp_path / "relay.db")
+def test_a_clock_that_is_wrong_when_the_relay_starts_loses_no_mail() -> None:
+    relay = MemoryRelay()
     ada, bob = registered(relay, "ada", "bob")
     bob.connection.cut()
     ada.submit(bob, b"x")
-    relay.now_ms += _YEAR_MS
-    relay.restart()
-    relay.advance(1)
-    relay.advance(_HOUR_MS - 1)
+    relay.now_ms += _YEAR_MS  # what the clock shows at the start is the time from then on
+    relay.core = RelayCore(relay.settings, relay.log_key, relay.certificate, relay.random)
+    for _ in range(59):
+        relay.advance(60_000)
     relay.set_clock(-_YEAR_MS)
-    relay.advance(_HOUR_MS)
+    for _ in range(59):
+        relay.advance(60_000)
     assert _has_mail(relay, bob)
+
+
+def test_after_a_start_mail_expires_an_hour_later() -> None:
+    relay = MemoryRelay()
+    ada, bob = registered(relay, "ada", "bob")
+    bob.connection.cut()
+    ada.submit(bob, b"x")
+    relay.now_ms += 31 * DAY_MS
+    relay.core = RelayCore(relay.settings, relay.log_key, relay.certificate, relay.random)
+    relay.advance(1_000)
+    relay.advance(_HOUR_MS - 1)
+    assert _has_mail(relay, bob)
+    bob.connection.cut()
+    relay.advance(60_001)
+    assert not _has_mail(relay, bob)
+
+
+def test_the_log_is_truncated_also_while_nothing_expires() -> None:
+    relay = MemoryRelay()
+    relay.advance(1_000)
+    relay.set_clock(_YEAR_MS)
+    relay.effects.clear()
+    relay.advance(60_001)
+    asked = [effect.operation for effect in relay.effects if isinstance(effect, Persist)]
+    assert [type(operation) for operation in asked] == [ExpireEnvelopes]
