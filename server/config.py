@@ -45,6 +45,8 @@ ANY_ADDRESS: Final = ("0.0.0.0", "::")
 FLUSH_INTERVAL_MAX_MS: Final = 1000.0
 # Any size or time that makes sense lies below; SQLite and the wire end at 2^63 - 1.
 _NUMBER_MAX: Final = 2**53
+# The system's waits end at 24 days: the relay would die of a longer one, or hang when it stops.
+_DEADLINE_MAX_S: Final = 86_400
 # Who is in more rooms than a welcome may name could not log in again; and who has more in its
 # window than fits into an output queue is cut off before it has read that.
 _MOST: Final = {
@@ -149,7 +151,7 @@ def load_config(file: Path | None, flags: Flags) -> Config:
             "flush_interval_ms", default.flush_interval_ms, 0.0, FLUSH_INTERVAL_MAX_MS
         ),
         settings=_settings(table),
-        deadlines=Deadlines(**_numbers(table, "deadlines", Deadlines())),
+        deadlines=Deadlines(**_numbers(table, "deadlines", Deadlines(), _DEADLINE_MAX_S)),
     )
     table.finish()
     if (config.certificate is None) != (config.key is None):
@@ -173,14 +175,16 @@ def _settings(table: "_Table") -> Settings:
     return replace(Settings(), registration=registration, **_numbers(table, "limits", Settings()))
 
 
-def _numbers(table: "_Table", name: str, default: Settings | Deadlines) -> dict[str, Any]:
+def _numbers(
+    table: "_Table", name: str, default: Settings | Deadlines, float_max: float = _NUMBER_MAX
+) -> dict[str, Any]:
     """The numbers of a table, for the fields of a dataclass that are numbers."""
     numbers = table.take_table(name)
     values: dict[str, Any] = {}
     for entry in fields(default):
         usual = getattr(default, entry.name)
         if isinstance(usual, float):
-            values[entry.name] = numbers.take_float(entry.name, usual, 0.001, _NUMBER_MAX)
+            values[entry.name] = numbers.take_float(entry.name, usual, 0.001, float_max)
         elif isinstance(usual, int):
             most = _MOST.get(entry.name, _NUMBER_MAX)
             values[entry.name] = numbers.take_int(entry.name, usual, 1, most)

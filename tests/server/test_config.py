@@ -127,6 +127,11 @@ def test_the_documented_example_is_taken(tmp_path: Path) -> None:
         ("workers = 0", "`workers` in /relay.toml must be a whole number from 1 to 64."),
         ("workers = true", "`workers` in /relay.toml must be a whole number from 1 to 64."),
         ("workers = 1.0", "`workers` in /relay.toml must be a whole number from 1 to 64."),
+        # epoll and joined threads take no longer ones.
+        ("[deadlines]\nclose_s = 1e10", "`deadlines.close_s` in /relay.toml must be a number from"
+         " 0.001 to 86400."),
+        ("[deadlines]\ncheck_every_s = 90_000", "`deadlines.check_every_s` in /relay.toml must be"
+         " a number from 0.001 to 86400."),
         ("flush_interval_ms = nan", "`flush_interval_ms` in /relay.toml must be a number from 0"
          " to 1000."),
         ("flush_interval_ms = '2'", "`flush_interval_ms` in /relay.toml must be a number from 0"
