@@ -72,8 +72,11 @@ def _make(folder: Path) -> None:
     except OSError as error:
         if folder.exists():
             return  # something else is there, and is refused as that
-        exists = isinstance(error, FileExistsError)
-        reason = f"{folder.parent} is not a folder" if exists else why(error)
+        reason = why(error)
+        if folder.is_symlink():
+            reason = "it is a symbolic link to what is not there"
+        elif isinstance(error, FileExistsError):
+            reason = f"{folder.parent} is not a folder"
         raise UsageError(
             f"The data folder {folder} cannot be made: {reason}. Name another one with --data."
         ) from None

@@ -64,6 +64,9 @@ def test_a_start_that_fails_undoes_itself_and_says_why(tmp_path: Path) -> None:
     )
     below = refusal(Config(data=tmp_path / "file" / "below"))
     assert f"below cannot be made: {tmp_path / 'file'} is not a folder." in below
+    (tmp_path / "link").symlink_to(tmp_path / "gone")
+    dangling = refusal(Config(data=tmp_path / "link"))
+    assert "link cannot be made: it is a symbolic link to what is not there." in dangling
 
     shared = tmp_path / "shared"
     shared.mkdir(mode=0o755)
