@@ -20,6 +20,7 @@ Relative paths are relative to the file. Everything has a default; nothing unkno
 """
 
 import logging
+import os
 import re
 import tomllib
 from collections.abc import Mapping
@@ -194,10 +195,13 @@ def _numbers(
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        with open(file, "rb") as opened:
+        with open(file, "rb", opener=_open_at_once) as opened:
             data = opened.read(CONFIG_MAX_BYTES + 1)
     except OSError as error:
         raise UsageError(f"The configuration {file} cannot be read: {why(error)}.") from None
+    if not data:
+        # What is left of a file where writing it failed. Its defaults would open registration.
+        raise UsageError(f"The configuration {file} is empty. Without --config, defaults are used.")
     if len(data) > CONFIG_MAX_BYTES:
         raise UsageError(f"The configuration {file} is too large to be one.")
     try:
@@ -209,6 +213,13 @@ def _read(file: Path) -> dict[str, Any]:
         raise UsageError(f"The configuration {file} is not TOML: {reason}.") from None
     except ValueError:  # Python's bound on the digits of a number
         raise UsageError(f"The configuration {file} has a number with too many digits.") from None
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """A pipe without a writer is empty: nothing would stop a relay that waits for one."""
+    descriptor = os.open(path, flags | os.O_NONBLOCK)
+    os.set_blocking(descriptor, True)
+    return descriptor
 
 
 Choice = TypeVar("Choice")

@@ -1,7 +1,9 @@
 """The relay's configuration file and the flags over it."""
 
 import logging
+import os
 import tomllib
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
 from pathlib import Path
 
@@ -173,6 +175,27 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     big = write(tmp_path, "#" * (1024 * 1024 + 1))
     with pytest.raises(UsageError, match="too large"):
         load_config(big, Flags())
+
+
+def test_an_emptied_file_is_refused(tmp_path: Path) -> None:
+    # A disk that was full when it was written, or a pipe that was read before: a reload would
+    # open registration, and a start begin anew in another folder.
+    sentence = "The configuration /relay.toml is empty. Without --config, defaults are used."
+    assert refusal(tmp_path, "") == sentence
+
+
+def test_a_pipe_is_read_to_its_end_and_never_waited_for(tmp_path: Path) -> None:
+    pipe = tmp_path / "relay.toml"
+    os.mkfifo(pipe)
+    with pytest.raises(UsageError, match="is empty"):
+        load_config(pipe, Flags())
+    writer = os.open(pipe, os.O_RDWR)
+    os.write(writer, b"workers = 3")
+    reading = ThreadPoolExecutor(1).submit(load_config, pipe, Flags())
+    with pytest.raises(TimeoutError):
+        reading.result(0.5)
+    os.close(writer)
+    assert reading.result(10).workers == 3
 
 
 def test_a_bad_flag_names_the_flag() -> None:
