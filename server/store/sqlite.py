@@ -254,6 +254,7 @@ class SqliteStore:
     def _open(self, relay_id: bytes, vfs: str | None, is_file: bool) -> apsw.Connection:
         try:
             if is_file:
+                self._require_database_of_log()
                 os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
             database = apsw.Connection(self._path, vfs=vfs)
             try:
@@ -283,6 +284,16 @@ class SqliteStore:
                 " Nothing was changed. Is the disk full or read-only, or the file damaged?"
             ) from None
         return database
+
+    def _require_database_of_log(self) -> None:
+        """SQLite deletes a log whose database is missing or empty, with all that only it holds."""
+        path, log = Path(self._path), Path(f"{self._path}-wal")
+        has_log = log.exists() and log.stat().st_size > 0
+        if has_log and not (path.exists() and path.stat().st_size > 0):
+            raise StoreUnusable(
+                f"{path} is missing or empty, and its log {log.name} is beside it. Nothing was"
+                f" changed. {RESTORE}"
+            )
 
     def _prepare(self, database: apsw.Connection, relay_id: bytes) -> None:
         pragmas = (

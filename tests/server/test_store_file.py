@@ -222,6 +222,26 @@ def test_where_nobody_waits_it_is_copied_before_that_takes_long(tmp_path: Path) 
     store.close()
 
 
+@pytest.mark.parametrize("is_empty", [False, True])
+def test_a_log_without_its_database_is_left_alone(tmp_path: Path, is_empty: bool) -> None:
+    # Half of a copy: SQLite would delete the log, and the relay begin anew.
+    path, log = tmp_path / "relay.db", tmp_path / "relay.db-wal"
+    store = SqliteStore(path, RELAY_ID)
+    store.run([account("ada")])
+    held = log.read_bytes()
+    store.close()
+    path.unlink()
+    log.write_bytes(held)
+    if is_empty:
+        path.touch()
+    with pytest.raises(StoreUnusable, match="relay.db is missing or empty, and its log"):
+        SqliteStore(path, RELAY_ID)
+    assert log.read_bytes() == held
+    assert path.exists() == is_empty
+    log.write_bytes(b"")  # what a relay that stopped in order leaves
+    SqliteStore(path, RELAY_ID).close()
+
+
 # --- crashes -------------------------------------------------------------------------------------
 
 
