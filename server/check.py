@@ -17,8 +17,19 @@ from saltline.server.store.sqlite import RESTORE, SqliteStore
 def check_relay(config: Config, now: datetime) -> Iterator[str]:
     """A line for each thing that is well. Raises UsageError at the first that is not."""
     yield f"Configuration: ok. Listens on {config.listen}, keeps its data in {config.data}."
+    folder = _find_folder(config)  # first: who may not look into it learns nothing of the rest
     yield _check_certificate(config, now)
-    yield _check_data(config)
+    yield _check_data(config, folder)
+
+
+def _find_folder(config: Config) -> DataFolder | None:
+    try:
+        config.data.stat()
+    except FileNotFoundError:
+        return None
+    except OSError:
+        pass  # said by who opens it
+    return DataFolder.open(config.data, create=False)
 
 
 def _check_certificate(config: Config, now: datetime) -> str:
@@ -35,14 +46,11 @@ def _check_certificate(config: Config, now: datetime) -> str:
     return f"Certificate: ok until {ends:%Y-%m-%d}, {certificate.pin}.{advice}"
 
 
-def _check_data(config: Config) -> str:
-    if not config.data.exists():
-        return "Database: none yet. The relay makes it at its first start."
-    folder = DataFolder.open(config.data, create=False)
-    if folder.is_in_use():
+def _check_data(config: Config, folder: DataFolder | None) -> str:
+    if folder is not None and folder.is_in_use():
         ask(config.data, ReadStats())
         return "Database: in use by a relay that runs and answers. Stop it to check every page."
-    if not folder.database.exists():
+    if folder is None or not folder.database.exists():
         return "Database: none yet. The relay makes it at its first start."
     folder.lock()
     try:

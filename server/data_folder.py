@@ -70,10 +70,10 @@ def _make(folder: Path) -> None:
         folder.parent.mkdir(parents=True, exist_ok=True)
         folder.mkdir(mode=_FOLDER_MODE, exist_ok=True)
     except OSError as error:
-        if folder.exists():
+        if os.path.exists(folder):
             return  # something else is there, and is refused as that
         reason = why(error)
-        if folder.is_symlink():
+        if os.path.islink(folder):
             reason = "it is a symbolic link to what is not there"
         elif isinstance(error, FileExistsError):
             reason = f"{folder.parent} is not a folder"

@@ -377,6 +377,13 @@ def test_check_looks_at_a_relay_that_ran_and_one_that_runs(
     assert "Error" not in terminal.errors
 
 
+def test_check_says_of_a_folder_that_it_may_not_look_into_it(
+    terminal: Terminal, tmp_path: Path
+) -> None:
+    terminal.run("check", "--data", str(tmp_path / ("x" * 300)), code=1)
+    assert "cannot be used: File name too long." in terminal.errors
+
+
 def test_check_names_a_missing_log_key(terminal: Terminal, tmp_path: Path) -> None:
     data = tmp_path / "data"
     data.mkdir(mode=0o700)

@@ -68,6 +68,10 @@ def test_a_start_that_fails_undoes_itself_and_says_why(tmp_path: Path) -> None:
     dangling = refusal(Config(data=tmp_path / "link"))
     assert "link cannot be made: it is a symbolic link to what is not there." in dangling
 
+    # As with a folder that this user may not look into: nothing can be asked about it.
+    unreachable = refusal(Config(data=tmp_path / ("x" * 300)))
+    assert "cannot be made: File name too long. Name another one with --data." in unreachable
+
     shared = tmp_path / "shared"
     shared.mkdir(mode=0o755)
     (shared / "letter.txt").write_text("x")
