@@ -66,11 +66,14 @@ def sync_folder(folder: Path) -> None:
 
 
 def _make(folder: Path) -> None:
+    missing = [each for each in (folder, *folder.parents) if not os.path.exists(each)]
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         folder.mkdir(mode=_FOLDER_MODE, exist_ok=True)
+        for made in missing:  # else all that is kept in it could go with its name
+            sync_folder(made.parent)
     except OSError as error:
-        if os.path.exists(folder):
+        if os.path.exists(folder) and folder not in missing:
             return  # something else is there, and is refused as that
         reason = why(error)
         if os.path.islink(folder):

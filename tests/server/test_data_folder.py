@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from saltline.protocol.names import RelayAddress
+from saltline.server import data_folder
 from saltline.server.config import Config
 from saltline.server.data_folder import LOG_KEY_FILE, DataFolder, write_private
 from saltline.server.errors import UsageError
@@ -84,6 +85,16 @@ def test_an_empty_folder_is_made_private(tmp_path: Path) -> None:
     folder.mkdir(mode=0o755)
     with Relay(config_in(tmp_path)):
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+
+def test_a_new_folder_survives_a_power_cut_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[Path] = []
+    monkeypatch.setattr(data_folder, "sync_folder", synced.append)
+    for _ in range(2):
+        DataFolder.open(tmp_path / "one" / "two" / "data", create=True)
+    assert sorted(synced) == [tmp_path, tmp_path / "one", tmp_path / "one" / "two"]
 
 
 def test_a_lost_log_key_is_not_replaced_in_silence(tmp_path: Path) -> None:
