@@ -5,6 +5,7 @@ import fcntl
 import os
 import stat
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Final, Self
@@ -170,9 +171,10 @@ class DataFolder:
                 f"Another relay (process {owner if owner.isdigit() else 'unknown'}) runs on"
                 f" {self.path}. Stop it, or name another folder with --data."
             )
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
         self._lock = descriptor
+        with suppress(OSError):  # for the sentence above alone: a full disk is said by who needs it
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
 
     def is_in_use(self) -> bool:
         """Whether a relay runs on this folder."""

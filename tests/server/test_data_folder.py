@@ -1,5 +1,6 @@
 """The data folder: private, one relay's at a time, and nothing in it replaced in silence."""
 
+import errno
 import os
 import shutil
 import socket
@@ -43,6 +44,24 @@ def test_one_relay_a_folder(relay: Relay) -> None:
     with pytest.raises(UsageError, match=rf"Another relay \(process {os.getpid()}\) runs on"):
         Relay(relay.config).start()
     assert greets(relay)
+
+
+def test_a_full_disk_takes_no_process_number_and_the_lock_holds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    config = config_in(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", full)
+        relay = Relay(config)
+        relay.start()
+    try:
+        with pytest.raises(UsageError, match=r"Another relay \(process unknown\) runs on"):
+            Relay(config).start()
+    finally:
+        relay.stop()
 
 
 def refusal(config: Config) -> str:
