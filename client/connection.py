@@ -229,12 +229,17 @@ class Connection:
             )
         self._clock_said = not self._ctx.clock_agrees
 
+    @property
+    def _is_proven(self) -> bool:
+        """Whether the other end has shown, with the log key, that it is this profile's relay."""
+        return self._ctx.ready or self._greeting.is_asking
+
     def _refused(self, error: to_client.Error) -> None:
         refusal = Refusal(error.code, sanitise(error.detail, newlines=False), error.retry_after_ms)
         if error.id:
             self._ctx.refused(error.id, refusal)
         elif not self._greeting.is_registering:
-            if error.code == ErrorCode.REMOVED:
+            if error.code == ErrorCode.REMOVED and self._is_proven:
                 self._parts.end()
             self.leave(refusal.detail, retry=error.code not in _FINAL_ERRORS)
         elif self._greeting.try_login(refusal):

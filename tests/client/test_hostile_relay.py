@@ -203,6 +203,27 @@ def test_a_certificate_that_the_log_key_did_not_sign(alice: Person) -> None:
     assert SPKI.hex() not in alice.last_disconnect.detail
 
 
+def test_who_has_not_proved_to_be_our_relay_ends_no_device(alice: Person, bob: Person) -> None:
+    """Before the challenge, whoever an authority vouches for may be at the other end."""
+    alice.offline()
+    line = alice.send("bob", "it waits")
+
+    def end(message: Heard) -> Iterable[Heard]:
+        if isinstance(message, to_client.Challenge):
+            yield to_client.Error(0, "removed", "This device was ended.", 0)
+        else:
+            yield message
+
+    alice.tamper = end
+    alice.online()
+    assert alice.last_disconnect is not None
+    assert alice.delivery(line) is Delivery.QUEUED
+    alice.tamper = None
+    alice.online()
+    settle(alice, bob)
+    assert bob.texts("@alice") == ["it waits"]
+
+
 def test_a_message_out_of_turn(alice: Person) -> None:
     alice.offline()
     early = to_client.Deliver(1, 1, b"x")
