@@ -44,7 +44,7 @@ _SAY_AGAIN_MS: Final = 3_600_000
 # Many times a relay's window: only one that does not keep to any sends more.
 PARKED_MAX_BYTES: Final = 32 * 1024 * 1024
 
-Parked = tuple[Deliver, Opened, Setup]
+Parked = tuple[Deliver, Opened]
 
 
 class Incoming:
@@ -119,10 +119,12 @@ class Incoming:
             self._done.append(message.number)
             return
         session = self._devices.find(opened.session_id)
-        if session is not None:
-            self._decrypt(message, opened, session)
-        else:
+        if session is None:
             self._begin(message, opened, may_ask=may_ask)
+        elif may_ask and session.peer.username in self._parked:
+            self._park(session.peer.username, message, opened)  # nobody overtakes themselves
+        else:
+            self._decrypt(message, opened, session)
 
     def _drop(self, message: Deliver) -> None:
         self._dropped += 1
@@ -194,7 +196,7 @@ class Incoming:
         account = self._contacts.account(username)
         is_live = account is not None and account.is_live(setup.initiator)
         if may_ask and (username in self._parked or not is_live):
-            self._park((message, opened, setup))
+            self._park(username, message, opened)
         elif is_live:
             self._accept(message, opened, setup)
         else:
@@ -210,14 +212,13 @@ class Incoming:
         is_me = identity.username == mine.username
         return identity.relay_id == mine.relay_id and not is_system and not is_me
 
-    def _park(self, parked: Parked) -> None:
+    def _park(self, username: str, message: Deliver, opened: Opened) -> None:
         """Unacknowledged until the sender's entries are known."""
-        self._parked_bytes += len(parked[0].envelope)
+        self._parked_bytes += len(message.envelope)
         if self._parked_bytes > PARKED_MAX_BYTES:
             raise Misbehaved("The relay sent more than was acknowledged.")
-        username = parked[2].initiator.username
         waiting = self._parked.setdefault(username, [])
-        waiting.append(parked)
+        waiting.append((message, opened))
         if len(waiting) == 1:
             self._look_up(username)
 
@@ -231,7 +232,7 @@ class Incoming:
             if not result.lost:
                 self._ctx.later(result.delay_ms, lambda: self._look_up(username))
             return
-        for message, opened, _ in self._parked.pop(username, []):
+        for message, opened in self._parked.pop(username, []):
             self._parked_bytes -= len(message.envelope)
             self._judge(message, opened, may_ask=False)
 

@@ -37,6 +37,44 @@ def shown(person: Person, conversation: str) -> list[str]:
     return [line.body for line in person.lines(conversation) if line.kind is LineKind.TEXT]
 
 
+def claiming_to_be(username: str, mallory: Person, recipient: str) -> bytes:
+    """A first message under somebody else's name, with keys that no log holds."""
+    me = mallory.core._ctx.me.identity
+    random = mallory.core._ctx.random
+    keys = IdentityKeys.generate(me.relay_id, username, 7, random)
+    bundle = bundle_of(mallory, recipient)
+    session = Session.initiate(keys, bundle, 1, mallory.now, random)
+    return forge(mallory, session, text(recipient, 1))[1]
+
+
+def test_a_stranger_who_takes_somebodys_name_does_not_change_their_order(
+    alice: Person, bob: Person, mallory: Person, relay: MemoryRelay
+) -> None:
+    """Both began at once, and bob went on in alice's session: one of his waits, one need not."""
+    withheld = Withheld(alice, to_client.Deliver)
+    alice.offline()
+    alice.tamper = withheld
+    alice.online()
+    submit(mallory, "alice", claiming_to_be("bob", mallory, "alice"))
+    withheld_at_bob = Withheld(bob, to_client.Deliver)
+    bob.offline()
+    bob.tamper = withheld_at_bob
+    bob.online()
+    bob.send("alice", "one")
+    settle(alice, bob)
+    relay.now_ms += 1000
+    alice.send("bob", "hello")
+    settle(alice, bob)
+    withheld_at_bob.release()
+    settle(alice, bob)
+    bob.send("alice", "two")
+    settle(alice, bob)
+    withheld.release()
+    settle(alice, bob)
+    assert shown(alice, "@bob") == ["hello", "one", "two"]
+    assert alice.notices("@bob") == []
+
+
 def test_a_session_that_is_pushed_out_and_begun_again_does_not_lock_anybody_out(
     meet: Meet, bob: Person
 ) -> None:
