@@ -1,5 +1,6 @@
 """The vault: one SQLite database, encrypted as a whole (docs/protocol.md §8)."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -64,6 +65,7 @@ class Vault:
         self._path = path
         self._key = key
         self._vfs = vfs
+        self._file = _file_at(path)
         self._tidied = -1  # how many rows had changed when the log was last emptied
 
     def __repr__(self) -> str:
@@ -146,6 +148,7 @@ class Vault:
         self.run("BEGIN IMMEDIATE")
         try:
             yield
+            self._check_in_place()
             self._commit()
         except BaseException as error:
             if self.db.in_transaction:
@@ -154,6 +157,15 @@ class Vault:
             if isinstance(error, apsw.Error):
                 raise _failed(error) from None
             raise
+
+    def _check_in_place(self) -> None:
+        """What goes into files that no name leads to any more is gone with this process."""
+        if self._vfs is None:
+            if _file_at(self._path) != self._file or not os.path.exists(self.db.filename_wal):
+                raise VaultFailed(
+                    "The vault's files were removed or replaced while they were in use: nothing of"
+                    " this was saved or sent. Close saltline, and put them back."
+                )
 
     def _commit(self) -> None:
         """After a sync that failed nobody knows what the disk has; the next start finds out."""
@@ -262,6 +274,15 @@ def _connect(path: Path, key: bytes, flags: int, vfs: str | None) -> apsw.Connec
         raise WrongKey() from None
     except apsw.Error as error:
         raise _failed(error) from None
+
+
+def _file_at(path: Path) -> tuple[int, int] | None:
+    """Which file a name leads to; None where there is none."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _failed(error: apsw.Error | OSError) -> VaultFailed:

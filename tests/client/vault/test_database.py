@@ -115,6 +115,26 @@ def test_a_transaction_that_fails_leaves_nothing(vault: Vault) -> None:
     assert vault.meta("half") == 0
 
 
+@pytest.mark.parametrize("name", ["vault.db", "vault.db-wal"])
+def test_what_no_name_leads_to_is_not_saved(vault: Vault, tmp_path: Path, name: str) -> None:
+    (tmp_path / name).rename(tmp_path / "elsewhere")
+    with pytest.raises(VaultFailed, match="removed or replaced"), vault.transaction():
+        vault.set_meta("answer", 42)
+    assert vault.meta("answer") == 0
+    (tmp_path / "elsewhere").rename(tmp_path / name)
+    with vault.transaction():
+        vault.set_meta("answer", 43)
+    assert vault.meta("answer") == 43
+
+
+def test_nor_is_what_goes_beside_a_vault_that_was_put_there(vault: Vault, tmp_path: Path) -> None:
+    copy = (tmp_path / "vault.db").read_bytes()
+    (tmp_path / "vault.db").rename(tmp_path / "elsewhere")
+    (tmp_path / "vault.db").write_bytes(copy)
+    with pytest.raises(VaultFailed, match="removed or replaced"), vault.transaction():
+        vault.set_meta("answer", 42)
+
+
 def test_a_disk_that_fails_is_a_sentence(vault: Vault) -> None:
     with pytest.raises(VaultFailed, match="nothing of this was saved"), vault.transaction():
         raise apsw.FullError("full")
