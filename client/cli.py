@@ -352,7 +352,8 @@ def _end(number: int, _frame: object) -> NoReturn:
 def main() -> NoReturn:
     """The program."""
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _end)
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup wants it
+            signal.signal(number, _end)
     status = run(sys.argv[1:])
     try:
         sys.stdout.flush()

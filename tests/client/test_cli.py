@@ -137,6 +137,21 @@ def test_a_signal_ends_it_quietly(house: House, number: signal.Signals, code: in
     assert not (ann / "control").exists()
 
 
+def test_under_nohup_a_closed_terminal_ends_nothing(house: House) -> None:
+    ann = house.user("ann15nohup")
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        process = Process(ann, "recv", "--follow")
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    with process:
+        wait_until(lambda: owner_serves(ann), "recv --follow runs")
+        process.process.send_signal(signal.SIGHUP)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.process.wait(1)
+        assert process.end(signal.SIGTERM).code == 128 + signal.SIGTERM
+
+
 def test_a_reader_that_goes_away_is_not_an_error(house: House, saltline: Shell) -> None:
     ann, ben = house.user("ann16"), house.user("ben16")
     for _ in range(3):
