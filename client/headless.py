@@ -12,6 +12,7 @@ from saltline.client import requests
 from saltline.client.model import Delivery, ExitCode, Refused
 from saltline.client.output import Output, say
 from saltline.client.profile import Profile, default_folder, harden_process
+from saltline.client.records import Record
 from saltline.client.requests import AnyRequest, Reply
 from saltline.client.sharing import SharedProfile, undisturbed
 from saltline.client.terminal import ask_key, confirm
@@ -28,7 +29,7 @@ _LOOK_S: Final = 0.5
 # A newcomer's room has many of them, and no message among them.
 _COMINGS_AND_GOINGS: Final = ("join", "leave")
 _MESSAGES: Final = ("message", "unsupported")
-_INTERRUPTED: Final = {
+_STATES: Final = {
     "queued": "The message is queued on this disk: it leaves by itself with the next command or"
     " screen. Do not send it again.",
     "relayed": "The message is on the relay and is delivered from there; there is nothing to do.",
@@ -208,12 +209,22 @@ def send(session: Session, conversation: str, text: str, wait: Delivery) -> None
     except BaseException:  # a signal; meanwhile it may have come further
         for reply in session.look_again(requests.Await(queued.row, int(Delivery.QUEUED), 0.0)):
             shown = reply.record
-        if state := _INTERRUPTED.get(shown.get("delivery", "")):
+        if state := _STATES.get(shown.get("delivery", "")):
             say(f"Interrupted. {state}")
         raise
     finally:
-        session.output.show(shown)
+        _show_sent(session, shown)
+
+
+def _show_sent(session: Session, record: Record) -> None:
+    """Print it. Where that fails, the text has left all the same, and nobody is to repeat it."""
+    try:
+        session.output.show(record)
         session.output.flush()
+    except (OSError, Refused):
+        if state := _STATES.get(record.get("delivery", "")):
+            say(state)
+        raise
 
 
 # --- Receiving ------------------------------------------------------------------------------------

@@ -189,3 +189,27 @@ def test_a_full_disk_behind_standard_output_moves_no_mark(house: House, saltline
     assert "Standard output cannot be written: No space left on device" in failed.stderr
     assert "Traceback" not in failed.stderr
     assert "do not lose me" in saltline(ben, "recv").out
+
+
+@pytest.mark.parametrize(
+    ("wait", "state"), [("relay", "is on the relay"), ("queued", "Do not send it again")]
+)
+def test_a_text_that_was_sent_is_said_to_be_where_standard_output_is_full(
+    house: House, wait: str, state: str
+) -> None:
+    if not os.path.exists("/dev/full"):
+        platform_lacks("/dev/full")
+    ann, ben = house.user(f"ann18{wait}"), house.user(f"ben18{wait}")
+
+    with open("/dev/full", "w") as full:
+        failed = subprocess.run(
+            [*PROGRAM, "--profile", str(ann), "send", ben.name, "-m", "once", "--wait", wait],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=TIMEOUT_S,
+        )
+
+    assert failed.returncode == 2
+    assert state in failed.stderr
+    assert "Standard output cannot be written" in failed.stderr
