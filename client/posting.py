@@ -244,7 +244,7 @@ class Posting:
         refused = refusal.as_refused()
         item = self._ctx.outbox.first(room)
         if refusal.code == ErrorCode.NOT_A_MEMBER:
-            self._rooms.left(room)  # joined again with the next attempt
+            self._rooms.ended(room)  # joined again with the next attempt
         if refusal.code in _FINAL and item is not None:
             if refusal.code != ErrorCode.BAD_STATEMENT or not self._may_yet_pass(room, item):
                 self._fail(item, refused)

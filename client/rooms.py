@@ -128,10 +128,14 @@ class Rooms:
             self._ctx.rooms.save(replace(state, own_time_ms=max(state.own_time_ms, own_time_ms)))
 
     def left(self, room: str) -> None:
-        """No longer a member. Of a split room only the lines are kept: joined again, it is new."""
+        """We left it. Of a split room only the lines are kept: joined again, it is new."""
         if self._entries.is_split(room):
             self._ctx.rooms.forget(room)
             self._entries.mended(room)
+        self.ended(room)
+
+    def ended(self, room: str) -> None:
+        """No longer a member, says the relay: that decides nothing about what it showed before."""
         self._ctx.timeline.set_joined(room, False)
         self._ctx.emit(ConversationChanged(room))
 

@@ -281,6 +281,41 @@ def test_a_relay_from_an_old_backup_and_a_person_who_goes_on_with_it(
     assert len(alice.notices("#lobby")) == 1
 
 
+def test_a_relay_cannot_have_a_split_room_begin_anew(
+    alice: Person, bob: Person, relay: MemoryRelay
+) -> None:
+    """Who posts there is told to be no member, and joins again: nobody decided to go on with it."""
+    bob.post("#lobby", "one")
+    settle(alice, bob)
+    alice.offline()
+    bob.post("#lobby", "two")
+    settle(bob)
+    refused = False
+
+    def begin_anew(message: Heard) -> Iterable[Heard]:
+        nonlocal refused
+        if isinstance(message, to_client.HistoryPage):
+            message = msgspec.structs.replace(message, after_hash=ZERO)
+        elif isinstance(message, to_client.Posted) and not refused:
+            refused = True
+            message = to_client.Error(message.id, "not_a_member", "Not a member.", 1000)
+        elif isinstance(message, to_client.Joined):
+            message = msgspec.structs.replace(message, after=100, after_hash=ZERO)
+        if not isinstance(message, to_client.RoomEntry):
+            yield message
+
+    under(alice, begin_anew)
+    alice.post("#lobby", "mine")
+    settle(alice, bob)
+    relay.now_ms += 2000
+    alice.tick()
+    settle(alice, bob)
+    said = alice.notices("#lobby")
+    assert len([notice for notice in said if "split" in notice]) == 1
+    assert any("a gap of" in notice for notice in said)
+    assert alice.core._parts.rooms.is_split("#lobby")
+
+
 def test_a_push_of_an_author_who_is_not_named(alice: Person, bob: Person) -> None:
     settle(alice, bob)
     state = alice.core._ctx.rooms.state("#lobby")
