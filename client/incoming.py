@@ -138,7 +138,9 @@ class Incoming:
             self._from_ended(message, opened, session.peer.username)
             return
         try:
-            session, content = session.decrypt(opened, self._ctx.now_ms)
+            session, content = session.decrypt(
+                opened, self._ctx.now_ms, expire=self._ctx.clock_agrees
+            )
         except (CryptoError, Malformed) as error:
             self._not_decrypted(message, opened, session.peer.username, error)
             return

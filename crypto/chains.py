@@ -194,10 +194,10 @@ class SkippedKeys:
     def __hash__(self) -> int:
         return hash(frozenset(self._records))
 
-    def get(self, chain: bytes, number: int, now_ms: int) -> MessageKey | None:
-        """The stored key, unless it is 30 days old."""
+    def get(self, chain: bytes, number: int, now_ms: int | None) -> MessageKey | None:
+        """The stored key, unless it is 30 days old; with None, however old it is."""
         record = self._records.get(chain + u32(number))
-        if record is None or _is_old(record, now_ms):
+        if record is None or (now_ms is not None and _is_old(record, now_ms)):
             return None
         return MessageKey(record[_KEY])
 

@@ -159,14 +159,17 @@ class Ratchet:
         turn = TheirTurn(turn.root, turn.ours, sending)
         return type(self)(turn, self.receiving, self.past, self.skipped), key, header
 
-    def receive(self, header: Header, now_ms: int) -> tuple[Self, MessageKey]:
+    def receive(
+        self, header: Header, now_ms: int, *, expire: bool = True
+    ) -> tuple[Self, MessageKey]:
         """The next ratchet and the message's key. Raises CannotDecrypt.
 
-        Nothing is proved yet: keep the result only if the message opens.
+        Nothing is proved yet: keep the result only if the message opens. Without `expire` no stored
+        key is too old: the clock may be wrong.
         """
         chain, number = header.chain_id, header.number
-        skipped = self.skipped.expire(now_ms)
-        stored = skipped.get(chain, number, now_ms)
+        skipped = self.skipped.expire(now_ms) if expire else self.skipped
+        stored = skipped.get(chain, number, now_ms if expire else None)
         if stored is not None:
             return self._with(skipped=skipped.without(chain, number)), stored
         current = self.receiving

@@ -133,11 +133,14 @@ class Session:
         envelope = seal_envelope(self.peer, self.setup, header, commitment, inner)
         return self._after(ratchet, self.confirmed), envelope
 
-    def decrypt(self, opened: Opened, now_ms: int) -> tuple[Self, bytes]:
-        """The next session and the content. Raises CannotDecrypt, and self is as it was."""
+    def decrypt(self, opened: Opened, now_ms: int, *, expire: bool = True) -> tuple[Self, bytes]:
+        """The next session and the content. Raises CannotDecrypt, and self is as it was.
+
+        `expire` is that of ``Ratchet.receive``.
+        """
         if opened.session_id != self.id:
             raise CannotDecrypt("this message belongs to another session")
-        ratchet, key = self.ratchet.receive(opened.header, now_ms)
+        ratchet, key = self.ratchet.receive(opened.header, now_ms, expire=expire)
         box_key, commitment = box_keys(key, self.associated_data, opened.header_bytes)
         if not equal(commitment, opened.commitment):
             raise BadCommitment("this message does not commit to its key")

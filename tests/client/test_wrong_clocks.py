@@ -1,5 +1,6 @@
 """A clock that jumps by days or years: nothing is thrown away, nobody is locked out."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from saltline.protocol import to_client
 from tests.client.conftest import Meet
 from tests.client.hostile import replacing, under
 from tests.client.world import MemoryRelay, Person, settle
+from tests.pushes import Heard
 
 pytestmark = pytest.mark.usefixtures("quick")
 
@@ -71,6 +73,34 @@ def test_mail_that_waits_outlives_a_wrong_clock(
     bob.send("stranger", "now we have")
     settle(bob, stranger)
     assert stranger.texts("@bob")[-1] == "now we have"
+
+
+@pytest.mark.parametrize("off_ms", [5 * YEAR_MS, 60 * DAY_MS, -60 * DAY_MS, -5 * YEAR_MS])
+def test_a_message_that_comes_late_outlives_a_wrong_clock(
+    meet: Meet, bob: Wrong, off_ms: int
+) -> None:
+    """What came before it left its key, which is no older than the other clock says."""
+    alice = meet("alice")
+    bob.send("alice", "hello")
+    settle(alice, bob)
+    bob.offline()
+    for text in ("withheld", "first", "second"):
+        alice.send("bob", text)
+    settle(alice)
+    kept: list[Heard] = []
+
+    def withhold(message: Heard) -> Iterable[Heard]:
+        if isinstance(message, to_client.Deliver) and not kept:
+            kept.append(message)
+        else:
+            yield message
+
+    under(bob, withhold)
+    bob.offline()
+    bob.off_ms = off_ms
+    under(bob, None)
+    settle(alice, bob)
+    assert bob.texts("@alice") == ["hello", "first", "second", "withheld"]
 
 
 @pytest.mark.parametrize("off_ms", [5 * YEAR_MS, 100 * DAY_MS, -60 * DAY_MS, -5 * YEAR_MS])
