@@ -230,12 +230,17 @@ class Link:
                 return
             self._select(left)
 
-    def _select(self, timeout_s: float | None) -> None:
+    def _select(self, timeout_s: float | None) -> bool:
+        """Wait; whether anything but a wake-up came."""
+        is_ready = False
         for key, _ in self._selector.select(timeout_s):
-            if key.fd == self._wake_reader:
-                with suppress(BlockingIOError):
-                    while os.read(self._wake_reader, 4096):
-                        pass
+            if key.fd != self._wake_reader:
+                is_ready = True
+                continue
+            with suppress(BlockingIOError):
+                while os.read(self._wake_reader, 4096):
+                    pass
+        return is_ready
 
     # --- connecting ----------------------------------------------------------------------------
 
@@ -292,11 +297,13 @@ class Link:
     def _wait(self, sock: socket.socket, events: int, deadline: float) -> None:
         self._selector.register(sock, events)
         try:
-            left = deadline - time.monotonic()
-            self._check_interrupted()
-            if left <= 0:
-                raise TimeoutError
-            self._select(left)
+            is_ready = False
+            while not is_ready:  # a wake-up is for us: the socket is no further for it
+                left = deadline - time.monotonic()
+                self._check_interrupted()
+                if left <= 0:
+                    raise TimeoutError
+                is_ready = self._select(left)
         finally:
             self._selector.unregister(sock)
 

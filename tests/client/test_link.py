@@ -4,8 +4,11 @@ import os
 import selectors
 import socket
 import ssl
+import sys
 import threading
+import time
 from concurrent import futures
+from contextlib import ExitStack
 
 import pytest
 
@@ -22,6 +25,7 @@ from saltline.protocol.frames import encode_frame
 from saltline.protocol.limits import FRAME_MAX_BYTES
 from saltline.protocol.names import RelayAddress
 from tests.client.tls_peer import QUICK_S, Events, Shown, StartLink, TlsServer, closed_port
+from tests.platform import platform_lacks
 from tests.waiting import wait_until
 
 # --- frames ----------------------------------------------------------------------------------
@@ -162,6 +166,26 @@ def test_waiting_is_cut_short_when_somebody_asks(shown: Shown) -> None:
         link.stop()
 
     assert len(events.of(LinkTrying)) >= 2
+
+
+def test_who_asks_for_a_connection_does_not_break_the_one_that_is_being_made(
+    start_link: StartLink,
+) -> None:
+    if sys.platform != "linux":
+        platform_lacks("a full backlog that leaves connections waiting")
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as busy, ExitStack() as others:
+        address = RelayAddress("127.0.0.1", busy.getsockname()[1])
+        for _ in range(4):  # more than wait to be accepted
+            other = others.enter_context(socket.socket())
+            other.setblocking(False)
+            other.connect_ex((address.host, address.port))
+        link, events = start_link(Target(address, pin=bytes(32)))
+        events.wait_for(LinkTrying)
+        for _ in range(20):
+            time.sleep(0.02)
+            link.reconnect()
+
+        assert events.of(LinkDown) == []
 
 
 def test_a_login_makes_the_next_waiting_time_short_again(
