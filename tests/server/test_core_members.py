@@ -326,7 +326,8 @@ def test_who_is_too_slow_gets_the_newest_entry_once_there_is_room() -> None:
 
 def test_who_was_too_slow_for_nothing_gets_nothing_again() -> None:
     relay = MemoryRelay()
-    ada, bob = members(relay, "ada", "bob")
+    ada, bob, carol = members(relay, "ada", "bob", "carol")
+    carol.connection.congest(True)  # for her the newest entry is kept
     ada.post("#lobby", "before")
     bob.take()
     bob.connection.congest(True)
