@@ -218,6 +218,28 @@ def test_a_crash_while_writing_leaves_the_old_file(
     assert os.listdir(tmp_path) == ["secret"]
 
 
+def test_a_secret_is_on_the_disk_before_its_name_and_its_name_before_anybody_relies_on_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    happened: list[str] = []
+    fsync, rename = os.fsync, os.rename
+
+    def sync(descriptor: int) -> None:
+        status = os.fstat(descriptor)
+        what = "the folder" if stat.S_ISDIR(status.st_mode) else f"{status.st_size} bytes"
+        happened.append(f"sync {what}")
+        fsync(descriptor)
+
+    def name(old: Path, new: Path) -> None:
+        happened.append(f"name it {new.name}")
+        rename(old, new)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    monkeypatch.setattr(os, "rename", name)
+    DataFolder.open(tmp_path / "data", create=True).log_key_seed(os.urandom)
+    assert happened == ["sync 32 bytes", "name it log.key", "sync the folder"]
+
+
 def test_whether_a_relay_runs_on_it(tmp_path: Path) -> None:
     folder = DataFolder.open(tmp_path / "data", create=True)
     assert not folder.is_in_use()
