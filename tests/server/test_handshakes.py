@@ -226,6 +226,37 @@ def test_where_too_many_wait_the_one_whose_address_cost_most_gives_way(
     assert len(ended) == 1
 
 
+def test_what_an_address_has_cost_weighs_more_than_how_many_of_it_are_under_way(
+    scene: Scene, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(2):  # began, and went away
+        scene.arrive("costly").close()
+        scene.turn()
+        scene.turn()
+    monkeypatch.setattr(handshakes, "BEGUN_MAX", 3)
+    first, second, costly = (scene.arrive(group) for group in ("pair", "pair", "costly"))
+    scene.turn()
+    scene.turn()
+    clock.now_s += handshakes.BEGUN_PATIENCE_S
+    scene.arrive("lone")
+    scene.turn()
+    scene.turn()
+    assert [_is_closed(peer) for peer in (first, second, costly)] == [False, False, True]
+    assert scene.begun[-1] == "lone"
+
+
+def test_of_too_many_addresses_what_they_cost_is_forgotten_sooner(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(waiting_room, "ADDRESSES_MAX", 8)
+    for number in range(100):
+        scene.arrive(f"address {number}").close()
+        scene.turn()
+    scene.turn()
+    assert scene.begun == [f"address {number}" for number in range(100)]
+    assert len(scene.thread._room._cost) <= 8 + 1
+
+
 def test_one_of_a_crowd_makes_way_sooner_for_who_is_alone(
     scene: Scene, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
