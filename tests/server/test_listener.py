@@ -193,14 +193,18 @@ def test_without_descriptors_the_relay_goes_on_and_says_so(
             assert after.ask(b"echo again") == b"again"
 
 
-def test_above_what_the_process_may_open_connections_are_closed(tmp_path: Path) -> None:
+def test_above_what_the_process_may_open_connections_are_closed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     with ScriptedRelay(config_in(tmp_path)) as relay:
         with relay.connect() as first:
             assert first.ask(b"echo x") == b"x"
             relay._descriptors_max = 65  # one connection, and the 64 that are kept
-            with tcp(relay) as second:
-                assert ends(second)
+            for _ in range(3):
+                with tcp(relay) as further:
+                    assert ends(further)
             assert first.ask(b"echo still") == b"still"
+    assert caplog.text.count("New connections are refused") == 1, "once a minute"
 
 
 def test_localhost_is_listened_on_in_all_its_addresses() -> None:
