@@ -4,8 +4,9 @@ import pytest
 
 from saltline.protocol.content import RoomKind
 from saltline.protocol.errors import ErrorCode
+from saltline.protocol.limits import ACKNOWLEDGE_MAX
 from saltline.protocol.to_client import Error, Pong, Posted, Published, Submitted, Welcome
-from saltline.protocol.to_relay import CheckInvite, Ping, Publish
+from saltline.protocol.to_relay import Acknowledge, CheckInvite, Ping, Publish
 from saltline.server.core import REFUSALS_PER_SECOND
 from saltline.server.effects import Pause, Resume
 from saltline.server.settings import Settings
@@ -187,6 +188,36 @@ def test_what_costs_more_than_the_burst_waits_for_a_full_bucket() -> None:
     ada.take()
     ada.connection.send(Publish(1, ()))
     assert ada.take() == [Published(1, 0, 0)]
+
+
+def test_acknowledgements_of_nothing_cost_by_how_much_they_name() -> None:
+    relay = MemoryRelay(settings=Settings(requests_per_second=1, requests_burst=100))
+    ada, bob = Person(relay, "ada"), Person(relay, "bob")
+    ada.register()
+    bob.register()
+    bob.take()
+    for number in range(1, 51):  # what was delivered costs nothing
+        ada.submit(bob, b"sealed")
+        bob.connection.send(Acknowledge((number,), b""))
+    for _ in range(5):  # 17 of 100 each
+        bob.connection.send(Acknowledge(tuple(range(1, ACKNOWLEDGE_MAX + 1)), b""))
+    assert bob.connection.take_all(Error) == []
+    bob.connection.send(Acknowledge(tuple(range(1, ACKNOWLEDGE_MAX + 1)), b""))
+    assert bob.connection.take_one(Error).code == ErrorCode.RATE_LIMITED
+    assert not bob.connection.is_open
+
+
+def test_who_has_all_credit_again_takes_no_memory() -> None:
+    settings = Settings(
+        requests_per_second=1, requests_burst=10, registrations_per_minute_and_address=2
+    )
+    relay = MemoryRelay(settings=settings)
+    ada = Person(relay, "ada")
+    ada.register()
+    ada.connection.send(*(Ping(number) for number in range(1, 11)))
+    assert len(relay.core._requests) == len(relay.core._registration.attempts) == 1
+    relay.advance(60_000)
+    assert len(relay.core._requests) == len(relay.core._registration.attempts) == 0
 
 
 def test_settings_may_change_while_serving() -> None:
