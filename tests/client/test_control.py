@@ -11,7 +11,14 @@ from pathlib import Path
 import pytest
 
 from saltline.client import control
-from saltline.client.control import PATH_MAX_BYTES, ControlClient, OwnerGone, find_place
+from saltline.client.control import (
+    PATH_MAX_BYTES,
+    ControlClient,
+    ControlServer,
+    OwnerGone,
+    find_place,
+)
+from saltline.client.profile import Profile
 from saltline.client.requests import Account
 from tests.client.programs import House, Process, Shell, owner_serves
 from tests.waiting import wait_until
@@ -141,6 +148,60 @@ def test_nothing_that_is_said_to_the_socket_hurts_the_owner(house: House, saltli
             sock.close()
         assert owner.process.poll() is None
         assert owner.end(signal.SIGTERM).err == ""
+
+
+def test_a_folder_for_the_socket_that_is_not_ours_alone_is_not_asked(tmp_path: Path) -> None:
+    theirs = tmp_path / "saltline-once-ours"
+    theirs.mkdir(mode=0o700)
+    (tmp_path / "control.at").write_bytes(os.fsencode(theirs / "control"))
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(theirs / "control"))
+        listener.listen()
+        ControlClient(tmp_path).close()
+        theirs.chmod(0o750)
+        with pytest.raises(PermissionError, match="not ours any more"):
+            ControlClient(tmp_path)
+
+
+class _NothingToDo:
+    """A service that is only asked to forget a caller."""
+
+    def gone(self, _caller: object) -> None:
+        pass
+
+
+def _call(profile: Profile) -> socket.socket:
+    caller = socket.socket(socket.AF_UNIX)
+    caller.settimeout(20)
+    caller.connect(str(find_place(profile.folder)))
+    return caller
+
+
+def test_no_more_callers_than_so_many_are_served(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control, "_CALLERS_MAX", 2)
+    monkeypatch.setattr(control, "_FIRST_LINE_S", 60.0)
+    profile = Profile(tmp_path / "profile", create=True)
+    server = ControlServer(profile, _NothingToDo())  # type: ignore[arg-type]
+    callers = [_call(profile) for _ in range(3)]
+    assert callers[2].recv(1) == b""
+    assert len(server._callers) == 2
+    for caller in callers:
+        caller.close()
+    server.close()
+
+
+def test_a_caller_who_says_nothing_is_sent_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(control, "_FIRST_LINE_S", 0.1)
+    profile = Profile(tmp_path / "profile", create=True)
+    server = ControlServer(profile, _NothingToDo())  # type: ignore[arg-type]
+    with _call(profile) as caller:
+        caller.sendall(b"half a line")
+        assert caller.recv(1) == b""
+    server.close()
 
 
 def test_an_answer_that_makes_no_sense_is_an_owner_that_is_gone(tmp_path: Path) -> None:
