@@ -1,6 +1,7 @@
 """The profile folder: private, owned by one process, and opened by one key."""
 
 import os
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -49,6 +50,15 @@ def test_a_folder_that_others_can_look_into_is_refused(profile: Profile, mode: i
 
     with pytest.raises(Refused, match="Others can look into the profile .*: chmod 700 "):
         Profile(profile.folder)
+
+
+def test_somebody_elses_folder_is_refused(
+    profile: Profile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uid = os.geteuid() + 1
+    monkeypatch.setattr(os, "geteuid", lambda: uid)
+    with pytest.raises(Refused, match=r"belongs to another user\. It was not used\."):
+        Profile(profile.folder, create=True)
 
 
 def test_a_profile_that_is_not_there_says_how_to_make_one(tmp_path: Path) -> None:
@@ -129,6 +139,29 @@ def test_a_key_file_opens_what_it_was_made_for(profile: Profile) -> None:
     assert len(key) == 32
     assert profile.key_kind is KeyKind.KEY_FILE
     assert Profile(profile.folder).unlock(None) == key
+
+
+@pytest.mark.parametrize("passphrase", [None, "correct horse"], ids=["key file", "passphrase"])
+def test_what_opens_a_vault_is_on_the_disk_before_there_is_one(
+    profile: Profile, monkeypatch: pytest.MonkeyPatch, passphrase: str | None
+) -> None:
+    happened: list[str] = []
+    fsync, replace = os.fsync, os.replace
+
+    def sync(descriptor: int) -> None:
+        status = os.fstat(descriptor)
+        is_whole = stat.S_ISDIR(status.st_mode) or status.st_size > 0
+        happened.append("sync" if is_whole else "sync of nothing")
+        fsync(descriptor)
+
+    def name(old: Path, new: Path) -> None:
+        happened.append("name it")
+        replace(old, new)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    monkeypatch.setattr(os, "replace", name)
+    profile.create_key(passphrase)
+    assert happened == ["sync", "name it", "sync"]
 
 
 def test_a_passphrase_gives_its_key_again(profile: Profile) -> None:
