@@ -87,6 +87,16 @@ def test_keys_are_kept_for_thirty_days() -> None:
     bob.gets(messages[4], end_ms)
 
 
+def test_nor_longer_where_the_clock_was_set_back_meanwhile() -> None:
+    alice, bob = talking()
+    messages = alice.sends_many(4)
+    bob.gets(messages[1], NOW_MS + 1)
+    bob.gets(messages[3], NOW_MS)
+    end_ms = NOW_MS + STORED_KEY_LIFE_MS
+    assert bob.misses(messages[2], end_ms) is Consumed
+    bob.gets(messages[0], end_ms)
+
+
 def test_old_keys_go_without_any_message() -> None:
     alice, bob = talking()
     bob.gets(alice.sends_many(3)[2])
