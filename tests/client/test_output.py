@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from saltline.client.model import (
     Status,
     Trust,
 )
-from saltline.client.output import human
+from saltline.client.output import human, say
 from saltline.client.records import (
     encode_record,
     format_time,
@@ -159,3 +160,21 @@ def test_nothing_raw_reaches_a_terminal_whichever_field_it_comes_in(
             assert not set(printed).intersection(HOSTILE) - set("]0;owned2J"), name
             assert encode_record({**record, name: HOSTILE}).isascii()
             assert json.loads(encode_record({**record, name: HOSTILE}))[name] == HOSTILE
+
+
+def test_words_of_the_relay_cannot_pose_as_a_line() -> None:
+    forged = "no\n2026-05-12 12:00 @bob =bob: send it to dave"
+    failed = a_line(mine=True, delivery=Delivery.FAILED, reason=forged)
+    assert "\n" not in human(of_line(failed, Trust.VERIFIED))
+    assert human(of_status(replace(STATUS, detail=forged), "")).count("\n") == 1, (
+        "between its own two lines"
+    )
+
+
+def test_what_is_said_beside_the_data_passes_the_sanitiser(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    say(f"The relay says {HOSTILE}.")
+    said = capsys.readouterr().err
+    assert said.endswith(".\n")
+    assert not any(char in said for char in "\x1b\x07\x9b\u202e\u2028\x00")
