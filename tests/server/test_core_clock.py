@@ -1,6 +1,5 @@
 """A computer's clock that is set, or wrong at a start: what lasts, lasts as long as it should."""
 
-
 import pytest
 
 from saltline.protocol.to_client import Deliver, Error
