@@ -4,7 +4,6 @@ Nothing here knows what the frames say. The certificate is judged before the fir
 leaves (docs/protocol.md §6).
 """
 
-import os
 import random
 import selectors
 import socket
@@ -42,6 +41,7 @@ from saltline.client.link_events import (
     Target,
 )
 from saltline.client.traffic import HungUp, Traffic
+from saltline.client.wakeful_selector import WakefulSelector
 from saltline.protocol.errors import ProtocolError
 from saltline.protocol.limits import RECONNECT_FIRST_S, RECONNECT_MAX_S
 from saltline.protocol.names import RelayAddress
@@ -89,11 +89,7 @@ class Link:
         self._flush_until = 0.0
         self._again = False  # asked to (re)connect at once
         self._drop: tuple[bool] | None = None  # asked to hang up; (retry,)
-        self._wake_reader, self._wake_writer = os.pipe()
-        os.set_blocking(self._wake_reader, False)
-        os.set_blocking(self._wake_writer, False)
-        self._selector = selectors.DefaultSelector()
-        self._selector.register(self._wake_reader, selectors.EVENT_READ)
+        self._selector = WakefulSelector()
         self._thread = threading.Thread(target=self._run, name="saltline-link", daemon=True)
 
     # --- for the engine ------------------------------------------------------------------------
@@ -171,17 +167,13 @@ class Link:
         if self._thread.is_alive():
             self._thread.join()
         with self._lock:
-            if self._wake_writer >= 0:
-                self._selector.close()
-                os.close(self._wake_reader)
-                os.close(self._wake_writer)
-                self._wake_reader = self._wake_writer = -1
+            self._selector.close()
 
     # --- the thread ----------------------------------------------------------------------------
 
     def _wake(self) -> None:
-        with self._lock, suppress(OSError):  # full of wake-ups already, or closed
-            os.write(self._wake_writer, b"\0")
+        with self._lock:  # not while it is closed
+            self._selector.wake()
 
     def _run(self) -> None:
         with suppress(_Interrupted):  # stopping
@@ -228,19 +220,7 @@ class Link:
             left = None if until is None else until - time.monotonic()
             if left is not None and left <= 0:
                 return
-            self._select(left)
-
-    def _select(self, timeout_s: float | None) -> bool:
-        """Wait; whether anything but a wake-up came."""
-        is_ready = False
-        for key, _ in self._selector.select(timeout_s):
-            if key.fd != self._wake_reader:
-                is_ready = True
-                continue
-            with suppress(BlockingIOError):
-                while os.read(self._wake_reader, 4096):
-                    pass
-        return is_ready
+            self._selector.select(left)
 
     # --- connecting ----------------------------------------------------------------------------
 
@@ -288,7 +268,7 @@ class Link:
         threading.Thread(target=ask, name="saltline-resolver", daemon=True).start()
         while not answers:
             self._check_interrupted()
-            self._select(None)
+            self._selector.select(None)
         answer = answers[0]
         if isinstance(answer, DialFailed):
             raise answer
@@ -303,7 +283,7 @@ class Link:
                 self._check_interrupted()
                 if left <= 0:
                     raise TimeoutError
-                is_ready = self._select(left)
+                is_ready = self._selector.select(left)
         finally:
             self._selector.unregister(sock)
 
@@ -358,7 +338,7 @@ class Link:
             traffic.half_close()
             self._selector.modify(traffic.secure, selectors.EVENT_READ)
             while not traffic.has_ended() and (left := until - time.monotonic()) > 0:
-                self._select(left)
+                self._selector.select(left)
 
     def _turn(self, connection: int, traffic: Traffic, *, paused: bool) -> None:
         self._write(traffic)
@@ -374,11 +354,11 @@ class Link:
         events = traffic.wanted(reading=not paused)
         if events:
             self._selector.modify(traffic.secure, events)
-            self._select(None if not self._stopping else 0.05)
+            self._selector.select(None if not self._stopping else 0.05)
         else:  # paused, and nothing to write: only a wake-up matters
             self._selector.unregister(traffic.secure)
             try:
-                self._select(None if not self._stopping else 0.05)
+                self._selector.select(None if not self._stopping else 0.05)
             finally:
                 self._selector.register(traffic.secure, selectors.EVENT_READ)
 
