@@ -7,8 +7,6 @@ from saltline.protocol.errors import ErrorCode
 from saltline.protocol.limits import ACKNOWLEDGE_MAX
 from saltline.protocol.to_client import Error, Pong, Posted, Published, Submitted, Welcome
 from saltline.protocol.to_relay import Acknowledge, CheckInvite, Ping, Publish
-from saltline.server.core import REFUSALS_PER_SECOND
-from saltline.server.effects import Pause, Resume
 from saltline.server.settings import Settings
 from tests.server.person import HELLO, Person
 from tests.server.relay_harness import MemoryConnection, MemoryRelay
@@ -246,60 +244,6 @@ def test_who_says_nothing_for_long_is_gone() -> None:
     assert bob.connection.is_open
 
 
-# --- back-pressure -------------------------------------------------------------------------------
-
-
-def test_who_asks_faster_than_the_disk_can_do_is_not_read_on() -> None:
-    relay = MemoryRelay(settings=Settings(waiting_per_connection_bytes=20_000))
-    ada, bob = Person(relay, "ada"), Person(relay, "bob")
-    ada.register()
-    bob.register()
-    ada.take()
-    relay.hold()
-    for _ in range(10):
-        ada.submit(bob, b"x" * 2_000)
-    assert ada.connection.is_paused
-    assert not bob.connection.is_paused
-    relay.release()
-    assert not ada.connection.is_paused
-    assert len(ada.connection.take_all(Submitted)) == 10
-    pauses = [effect for effect in relay.effects if isinstance(effect, Pause | Resume)]
-    assert pauses[-1] == Resume(ada.connection.number)
-
-
-def test_all_together_cannot_fill_the_memory() -> None:
-    settings = Settings(waiting_in_all_bytes=20_000)
-    relay = MemoryRelay(settings=settings)
-    ada, bob = Person(relay, "ada"), Person(relay, "bob")
-    ada.register()
-    bob.register()
-    relay.hold()
-    ada.submit(bob, b"x" * 30_000)
-    assert ada.connection.is_paused
-    bob.submit(ada, b"x")
-    assert bob.connection.is_paused
-    relay.release()
-    assert not ada.connection.is_paused
-    assert not bob.connection.is_paused
-
-
-def test_a_paused_connection_is_not_taken_for_a_silent_one() -> None:
-    settings = Settings(waiting_per_connection_bytes=1_000, silence_max_s=90)
-    relay = MemoryRelay(settings=settings)
-    ada = Person(relay, "ada")
-    ada.register()
-    ada.take()
-    relay.hold()
-    ada.submit(ada, b"x" * 2_000)
-    relay.advance(100_000)
-    assert ada.connection.is_open
-    relay.release()
-    relay.advance(89_000)
-    assert ada.connection.is_open
-    relay.advance(11_000)
-    assert not ada.connection.is_open
-
-
 def test_a_welcome_comes_after_everything_of_a_full_address() -> None:
     # Strangers that hold an address's places cost its honest user a retry at most.
     relay = MemoryRelay(settings=Settings(unauthenticated_per_address=2))
@@ -350,75 +294,3 @@ def test_nobody_whose_login_is_being_worked_on_gives_way() -> None:
     assert relay.core.logins == 0
     assert bob.connection.is_open and eve.connection.is_open
     assert bob.expect(Welcome) and eve.expect(Welcome)
-
-
-def ask_too_much(person: Person, times: int) -> list[int]:
-    """The waits that it was told, in ms."""
-    person.connection.send(*[Ping(number) for number in range(1, times + 1)])
-    errors = person.connection.take_all(Error)
-    assert {error.code for error in errors} <= {ErrorCode.RATE_LIMITED}
-    return [error.retry_after_ms for error in errors]
-
-
-def test_who_goes_on_after_many_refusals_is_read_again_in_the_next_second() -> None:
-    relay = MemoryRelay(settings=Settings(requests_per_second=10, requests_burst=10))
-    ada = Person(relay, "ada")
-    ada.register()
-    relay.advance(1_000)
-    for _ in range(3):
-        before = len(relay.effects)
-        assert len(ask_too_much(ada, 10 + REFUSALS_PER_SECOND - 1)) == REFUSALS_PER_SECOND - 1
-        assert not ada.connection.is_paused
-        assert min(ask_too_much(ada, 1)) >= 1
-        assert ada.connection.is_paused
-        assert len(ask_too_much(ada, 20)) == 20, "what the edge had read before is answered, too"
-        relay.advance(1_000)
-        assert not ada.connection.is_paused
-        pauses = [each for each in relay.effects[before:] if isinstance(each, Pause | Resume)]
-        assert pauses == [Pause(ada.connection.number), Resume(ada.connection.number)]
-    assert ask_too_much(ada, 1) == []
-
-
-def test_who_is_refused_now_and_then_is_always_read() -> None:
-    relay = MemoryRelay(settings=Settings(requests_per_second=10, requests_burst=10))
-    ada = Person(relay, "ada")
-    ada.register()
-    for _ in range(5):
-        ask_too_much(ada, REFUSALS_PER_SECOND - 1)
-        relay.advance(1_000)
-    assert not any(isinstance(effect, Pause) for effect in relay.effects)
-
-
-def test_two_reasons_not_to_read_are_over_only_together() -> None:
-    settings = Settings(
-        requests_per_second=1, requests_burst=20, waiting_per_connection_bytes=20_000
-    )
-    relay = MemoryRelay(settings=settings)
-    ada, bob = Person(relay, "ada"), Person(relay, "bob")
-    ada.register()
-    bob.register()
-    for is_work_first_over in (True, False):
-        relay.advance(20_000)
-        ada.take()
-        relay.hold()
-        ada.submit(bob, bytes(30_000))
-        ask_too_much(ada, 20 + REFUSALS_PER_SECOND)
-        assert ada.connection.is_paused
-        for is_work in (is_work_first_over, not is_work_first_over):
-            assert ada.connection.is_paused
-            if is_work:
-                relay.release()
-            else:
-                relay.advance(1_000)
-        assert not ada.connection.is_paused
-
-
-def test_who_leaves_while_it_is_not_read_is_forgotten() -> None:
-    relay = MemoryRelay(settings=Settings(requests_per_second=10, requests_burst=10))
-    ada = Person(relay, "ada")
-    ada.register()
-    ask_too_much(ada, 10 + REFUSALS_PER_SECOND)
-    ada.connection.cut()
-    before = len(relay.effects)
-    relay.advance(1_000)
-    assert not any(isinstance(effect, Resume) for effect in relay.effects[before:])

@@ -7,7 +7,7 @@ import pytest
 
 from saltline.server import handshakes, waiting_room
 from saltline.server.waiting_room import COST_BEGUN, COST_FINISHED, LONG_STEP_S
-from tests.server.test_handshakes import Clock, Scene
+from tests.server.handshake_scene import Clock, Scene
 
 
 @pytest.fixture
