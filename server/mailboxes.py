@@ -18,7 +18,10 @@ from saltline.server.store import interface as told
 from saltline.server.store import operations as ask
 from saltline.server.switchboard import Switchboard, ignore
 
-_EXPIRED_AT_ONCE: Final = 1_000
+# Deleting writes, too: so many fit into what is kept free of a full disk (store/space.py), even if
+# each lies in a page of its own and belongs to another mailbox.
+_EXPIRED_AT_ONCE: Final = 128
+_EXPIRED_AT_ONCE_BYTES: Final = 512 * 1024
 # A clock that somebody set wrong would have deleted all mail before it is set right.
 _HOUR_MS: Final = 3_600_000
 _JUMP_MS: Final = _HOUR_MS
@@ -223,11 +226,11 @@ class Mailboxes:
         before_ms = self._desk.date_ms - self._desk.settings.envelope_kept_s * 1000
         if now_ms < self._expires_from_ms:
             before_ms = 0  # nothing is as old; but the store truncates its log with this
-        work = ask.ExpireEnvelopes(before_ms, _EXPIRED_AT_ONCE)
+        work = ask.ExpireEnvelopes(before_ms, _EXPIRED_AT_ONCE, _EXPIRED_AT_ONCE_BYTES)
         self._desk.persist(work, self._expired, None, None)
 
     def _expired(
         self, _connection: None, _request: None, work: ask.ExpireEnvelopes, gone: told.Expired
     ) -> None:
-        if gone.count == work.limit and not self._desk.is_stopping:
+        if gone.count and not self._desk.is_stopping:
             self._desk.persist(work, self._expired, None, None)

@@ -103,13 +103,17 @@ class Mailboxes:
     def expire(self, work: ask.ExpireEnvelopes) -> Expired:
         """Remove the oldest, a bounded number at a time."""
         self.flush()
-        rows: list[tuple[int, int]] = list(
-            self._execute(
-                "SELECT slot, length(envelope) FROM envelope WHERE received_ms < ?"
-                " ORDER BY received_ms LIMIT ?",
-                (work.before_ms, work.limit),
-            )
-        )
+        rows: list[tuple[int, int]] = []
+        bytes_left = work.max_bytes
+        for slot, size in self._stream(
+            "SELECT slot, length(envelope) FROM envelope WHERE received_ms < ?"
+            " ORDER BY received_ms LIMIT ?",
+            (work.before_ms, work.max_envelopes),
+        ):
+            rows.append((slot, size))
+            bytes_left -= size
+            if bytes_left <= 0:
+                break
         self._executemany("DELETE FROM envelope WHERE slot = ?", [(slot,) for slot, _ in rows])
         for slot, size in rows:
             self._shrink(slot >> NUMBER_BITS, 1, size)

@@ -189,10 +189,11 @@ class DeleteEnvelopes(Work, frozen=True, gc=False):
 
 
 class ExpireEnvelopes(Work, frozen=True, gc=False):
-    """Delete what arrived before, at most `limit` of it -> Expired."""
+    """Delete what arrived before, the oldest first, until either bound is reached -> Expired."""
 
     before_ms: int
-    limit: int
+    max_envelopes: int
+    max_bytes: int
 
 
 # --- rooms ---------------------------------------------------------------------------------------

@@ -180,7 +180,7 @@ def test_a_full_disk_while_the_log_is_copied_home_stops_nothing(
         assert store.maintain() is None
     assert caplog.text.count("finds no room at home") == 1, "said once, however often it is tried"
     disk.fail_write = None
-    store.run([ask.ExpireEnvelopes(0, 1)])
+    store.run([ask.ExpireEnvelopes(0, 1, 1)])
     assert store.maintain() is None
     assert store.check() == []
     store.run([envelope("ada", bytes(200_000)) for _ in range(CHECKPOINT_PAGES // 20)])

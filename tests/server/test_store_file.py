@@ -173,7 +173,7 @@ def test_what_was_acknowledged_vanishes_from_the_disk(tmp_path: Path) -> None:
     store.run([account("ada"), envelope("ada", canary)])
     assert canary in (tmp_path / "relay.db-wal").read_bytes()
     store.run([ask.DeleteEnvelopes(1, (1,))])
-    store.run([ask.ExpireEnvelopes(0, 10)])
+    store.run([ask.ExpireEnvelopes(0, 10, 1)])
     store.maintain()
     for file in tmp_path.iterdir():
         assert b"canary" not in file.read_bytes()
@@ -190,7 +190,7 @@ def test_it_vanishes_too_when_the_log_was_copied_home_before(tmp_path: Path) -> 
     store.maintain(nobody_waits=True)
     assert store._wal_pages == 0
     assert canary in (tmp_path / "relay.db-wal").read_bytes()
-    store.run([ask.ExpireEnvelopes(0, 10)])
+    store.run([ask.ExpireEnvelopes(0, 10, 1)])
     store.maintain()
     for file in tmp_path.iterdir():
         assert b"canary" not in file.read_bytes()

@@ -11,6 +11,7 @@ from saltline.server.store import operations as ask
 from saltline.server.store.interface import (
     Done,
     EnvelopeStored,
+    Expired,
     MailboxRead,
     Operation,
     Outcome,
@@ -20,6 +21,7 @@ from saltline.server.store.schema import PAGE_BYTES
 from saltline.server.store.space import Space, growth_bytes, measure_at
 from saltline.server.store.sqlite import SqliteStore
 from tests.server.store_harness import (
+    NOW_MS,
     RELAY_ID,
     account,
     envelope,
@@ -92,6 +94,18 @@ def test_a_full_disk_is_emptied_and_filled_again_and_again(small: SmallDisk) -> 
         taken.append(small.fill())
     assert min(taken) > 50, "half a MiB holds this many at least"
     assert small.store.check() == []
+
+
+def test_old_mail_leaves_a_full_disk(small: SmallDisk) -> None:
+    small.fill()
+    waits = len(small.fetch())
+    for _ in range(waits):
+        expired = one(small.store, ask.ExpireEnvelopes(NOW_MS + 1, 1_000, 50_000))
+        assert isinstance(expired, Expired), "in bits that the disk has room to delete"
+        if not expired.count:
+            break
+    assert small.fetch() == []
+    assert small.fill() > 50
 
 
 def test_without_what_is_kept_free_it_could_never_be_emptied() -> None:

@@ -319,12 +319,15 @@ def test_a_device_that_a_reset_ended_posts_nothing_more(store: SqliteStore) -> N
 def test_expiry_takes_the_oldest_first_and_a_bounded_number(store: SqliteStore) -> None:
     for day in (3, 1, 2):
         store.run([envelope("ada", b"day %d" % day, NOW_MS + day * DAY_MS)])
-    assert one(store, ask.ExpireEnvelopes(NOW_MS + 3 * DAY_MS, 1)) == Expired(1)
+    assert one(store, ask.ExpireEnvelopes(NOW_MS + 3 * DAY_MS, 1, 10**6)) == Expired(1)
     read = one(store, mailbox(1))
     assert isinstance(read, MailboxRead)
     assert [each.envelope for each in read.envelopes] == [b"day 3", b"day 2"]
-    assert one(store, ask.ExpireEnvelopes(NOW_MS + 3 * DAY_MS, 10)) == Expired(1)
-    assert one(store, ask.ExpireEnvelopes(NOW_MS + 3 * DAY_MS, 10)) == Expired(0)
+    assert one(store, ask.ExpireEnvelopes(NOW_MS + 3 * DAY_MS, 10, 10**6)) == Expired(1)
+    assert one(store, ask.ExpireEnvelopes(NOW_MS + 3 * DAY_MS, 10, 10**6)) == Expired(0)
+    assert one(store, ask.ExpireEnvelopes(NOW_MS + 4 * DAY_MS, 10, 1)) == Expired(1), "one at least"
+    store.run([envelope("ada", bytes(100)) for _ in range(5)])
+    assert one(store, ask.ExpireEnvelopes(NOW_MS + 1, 10, 300)) == Expired(3)
 
 
 def test_a_long_list_of_acknowledgements_is_done_in_runs(store: SqliteStore) -> None:
