@@ -136,5 +136,5 @@ def test_a_disk_that_hangs_does_not_hang_the_stop_and_is_waited_for_at_exit(
 
 def _write_something(core: RelayCore, now_ms: int) -> Iterable[Effect]:
     core._desk.begin(now_ms)
-    core._desk.persist(ExpireEnvelopes(0, 1), ignore, None, None)
+    core._desk.persist(ExpireEnvelopes(0, 1, 1), ignore, None, None)
     return core._desk.finish()
