@@ -166,12 +166,13 @@ class Entrance:
         self._mailboxes.arrived(connection, begun.has_mail)
 
     def end_devices(self, mailboxes: tuple[int, ...], detail: str) -> None:
-        """Devices were ended: their connections go too."""
+        """Devices were ended: their connections go too, and what waits for them."""
         for mailbox in mailboxes:
             self._generations.forget(mailbox)
             connection = self._desk.mailboxes.get(mailbox)
             if connection is not None:
                 self._desk.dismiss(connection, ErrorCode.REMOVED, detail)
+        self._mailboxes.expire()
 
 
 def bad_login() -> ProtocolError:

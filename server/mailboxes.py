@@ -16,6 +16,7 @@ from saltline.server.limits import TokenBuckets
 from saltline.server.peers import Connection
 from saltline.server.store import interface as told
 from saltline.server.store import operations as ask
+from saltline.server.store.interface import StoreError
 from saltline.server.switchboard import Switchboard, ignore
 
 # Deleting writes, too: so many fit into what is kept free of a full disk (store/space.py), even if
@@ -57,6 +58,7 @@ class Mailboxes:
         self._deliveries: dict[int, Delivery] = {}  # by mailbox, of those connected
         self.delivered = 0
         self._expires_from_ms: int | None = None  # until the first look
+        self._is_expiring = False
 
     # --- in ------------------------------------------------------------------------------------
 
@@ -219,18 +221,31 @@ class Mailboxes:
         )
 
     def expire(self) -> None:
-        """Delete what nobody came for."""
+        """Delete what nobody came for, or can come for any more."""
         now_ms = self._desk.now_ms
         if self._expires_from_ms is None:
             self._expires_from_ms = now_ms + _NOTHING_EXPIRES_AT_FIRST_MS
+        if self._is_expiring or self._desk.is_stopping:
+            return
         before_ms = self._desk.date_ms - self._desk.settings.envelope_kept_s * 1000
         if now_ms < self._expires_from_ms:
             before_ms = 0  # nothing is as old; but the store truncates its log with this
         work = ask.ExpireEnvelopes(before_ms, _EXPIRED_AT_ONCE, _EXPIRED_AT_ONCE_BYTES)
-        self._desk.persist(work, self._expired, None, None)
+        self._desk.persist(work, self._expired, None, None, self._not_expired)
+        self._is_expiring = True
 
     def _expired(
-        self, _connection: None, _request: None, work: ask.ExpireEnvelopes, gone: told.Expired
+        self,
+        _connection: None,
+        _request: None,
+        _work: ask.ExpireEnvelopes,
+        gone: told.Expired,
     ) -> None:
-        if gone.count and not self._desk.is_stopping:
-            self._desk.persist(work, self._expired, None, None)
+        self._is_expiring = False
+        if gone.count:
+            self.expire()
+
+    def _not_expired(
+        self, _connection: None, _request: None, _work: ask.ExpireEnvelopes, _error: StoreError
+    ) -> None:
+        self._is_expiring = False  # the next minute's tick tries again

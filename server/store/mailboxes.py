@@ -101,38 +101,53 @@ class Mailboxes:
         return MailboxRead(tuple(envelopes), more)
 
     def expire(self, work: ask.ExpireEnvelopes) -> Expired:
-        """Remove the oldest, a bounded number at a time."""
+        """Remove a bounded number of the oldest, or else of those that nobody can fetch."""
         self.flush()
-        rows: list[tuple[int, int]] = []
-        bytes_left = work.max_bytes
-        for slot, size in self._stream(
+        rows = self._up_to(
+            work,
             "SELECT slot, length(envelope) FROM envelope WHERE received_ms < ?"
             " ORDER BY received_ms LIMIT ?",
             (work.before_ms, work.max_envelopes),
-        ):
-            rows.append((slot, size))
-            bytes_left -= size
-            if bytes_left <= 0:
-                break
+        )
+        if not rows:
+            rows = self._of_the_ended(work)
         self._executemany("DELETE FROM envelope WHERE slot = ?", [(slot,) for slot, _ in rows])
         for slot, size in rows:
             self._shrink(slot >> NUMBER_BITS, 1, size)
         return Expired(len(rows))
 
+    def _of_the_ended(self, work: ask.ExpireEnvelopes) -> list[tuple[int, int]]:
+        mailbox = self._execute("SELECT id FROM mailbox WHERE NOT live AND waiting > 0 LIMIT 1").get
+        if mailbox is None:
+            return []
+        first_slot = mailbox << NUMBER_BITS
+        return self._up_to(
+            work,
+            "SELECT slot, length(envelope) FROM envelope WHERE slot BETWEEN ? AND ?"
+            " ORDER BY slot LIMIT ?",
+            (first_slot, first_slot | NUMBER_MASK, work.max_envelopes),
+        )
+
+    def _up_to(
+        self, work: ask.ExpireEnvelopes, sql: str, bindings: tuple[int, ...]
+    ) -> list[tuple[int, int]]:
+        """The slots and sizes of what a query finds, until it is enough bytes."""
+        rows: list[tuple[int, int]] = []
+        bytes_left = work.max_bytes
+        for slot, size in self._stream(sql, bindings):
+            rows.append((slot, size))
+            bytes_left -= size
+            if bytes_left <= 0:
+                break
+        return rows
+
     def end(self, mailboxes: Iterable[int]) -> None:
-        """The devices are no more, nor is what waited for them."""
+        """The devices are no more. What waited for them goes bit by bit (`expire`)."""
         self.flush()
         self.forget()
-        for mailbox in mailboxes:
-            first_slot = mailbox << NUMBER_BITS
-            self._execute(
-                "DELETE FROM envelope WHERE slot BETWEEN ? AND ?",
-                (first_slot, first_slot | NUMBER_MASK),
-            )
-            self._execute(
-                "UPDATE mailbox SET live = 0, waiting = 0, waiting_bytes = 0 WHERE id = ?",
-                (mailbox,),
-            )
+        self._executemany(
+            "UPDATE mailbox SET live = 0 WHERE id = ?", [(mailbox,) for mailbox in mailboxes]
+        )
 
     def flush(self) -> None:
         """Write what was only noted."""

@@ -189,7 +189,10 @@ class DeleteEnvelopes(Work, frozen=True, gc=False):
 
 
 class ExpireEnvelopes(Work, frozen=True, gc=False):
-    """Delete what arrived before, the oldest first, until either bound is reached -> Expired."""
+    """Delete what arrived before, the oldest first, until either bound is reached -> Expired.
+
+    If there is none, what waits for devices that were ended.
+    """
 
     before_ms: int
     max_envelopes: int

@@ -66,6 +66,8 @@ CREATE TABLE mailbox (
     UNIQUE (account, device)
 ) STRICT;
 
+CREATE INDEX mailbox_to_empty ON mailbox (id) WHERE NOT live AND waiting > 0;
+
 CREATE TABLE prekey (
     id INTEGER NOT NULL,
     mailbox INTEGER NOT NULL REFERENCES mailbox,

@@ -1,5 +1,6 @@
 """Private messages: acknowledged once stored, delivered in order, kept until acknowledged."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -205,6 +206,41 @@ def test_mail_for_a_removed_account_is_refused(is_held: bool) -> None:
     assert isinstance(last, Submitted if is_held else Error)
     ada.submit(bob, b"after")
     assert ada.connection.take_one(Error).code == ErrorCode.UNKNOWN_DEVICE
+    assert waiting(relay) == 0
+
+
+def test_the_mail_of_a_removed_account_goes_in_bits_that_hold_nobody_up() -> None:
+    relay = MemoryRelay()
+    ada, bob, eve = registered(relay, "ada", "bob", "eve")
+    bob.connection.cut()
+    eve.connection.cut()
+    for _ in range(500):
+        ada.submit(bob, b"x")
+    ada.submit(eve, b"stays")
+    relay.hold()
+    relay.ask(RemoveUser("bob"))
+    left = [501]
+    for _ in range(8):
+        relay.release_one_group()
+        left.append(waiting(relay))
+    relay.release()
+    assert left[-1] == 1 and max(a - b for a, b in pairwise(left)) <= 128, left
+
+
+def test_a_relay_that_ends_meanwhile_goes_on_with_it_at_its_next_start(tmp_path: Path) -> None:
+    relay = MemoryRelay(tmp_path / "relay.db")
+    ada, bob = registered(relay, "ada", "bob")
+    bob.connection.cut()
+    for _ in range(500):
+        ada.submit(bob, b"x")
+    relay.hold()
+    relay.ask(RemoveUser("bob"))
+    for _ in range(3):
+        relay.release_one_group()
+    relay.crash()
+    relay.is_holding = False
+    assert 0 < waiting(relay) < 500
+    relay.advance(1)
     assert waiting(relay) == 0
 
 

@@ -234,9 +234,10 @@ def test_a_secret_is_on_the_disk_before_its_name_and_its_name_before_anybody_rel
         happened.append(f"name it {new.name}")
         rename(old, new)
 
+    folder = DataFolder.open(tmp_path / "data", create=True)
     monkeypatch.setattr(os, "fsync", sync)
     monkeypatch.setattr(os, "rename", name)
-    DataFolder.open(tmp_path / "data", create=True).log_key_seed(os.urandom)
+    folder.log_key_seed(os.urandom)
     assert happened == ["sync 32 bytes", "name it log.key", "sync the folder"]
 
 

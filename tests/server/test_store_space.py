@@ -9,6 +9,8 @@ from saltline.crypto.bundles import PrekeyKind
 from saltline.protocol.errors import ErrorCode
 from saltline.server.store import operations as ask
 from saltline.server.store.interface import (
+    AccountClosed,
+    AccountCreated,
     Done,
     EnvelopeStored,
     Expired,
@@ -77,6 +79,12 @@ class SmallDisk:
         """Acknowledge everything that waits, at once."""
         return self.store.run([ask.DeleteEnvelopes(1, tuple(self.fetch()))])
 
+    def expire_some(self, before_ms: int = 0) -> int:
+        """Delete what is older, or can be fetched by nobody; how much went."""
+        expired = one(self.store, ask.ExpireEnvelopes(before_ms, 1_000, 50_000))
+        assert isinstance(expired, Expired), "in bits that the disk has room to delete"
+        return expired.count
+
 
 @pytest.fixture
 def small() -> Iterator[SmallDisk]:
@@ -98,14 +106,21 @@ def test_a_full_disk_is_emptied_and_filled_again_and_again(small: SmallDisk) -> 
 
 def test_old_mail_leaves_a_full_disk(small: SmallDisk) -> None:
     small.fill()
-    waits = len(small.fetch())
-    for _ in range(waits):
-        expired = one(small.store, ask.ExpireEnvelopes(NOW_MS + 1, 1_000, 50_000))
-        assert isinstance(expired, Expired), "in bits that the disk has room to delete"
-        if not expired.count:
-            break
+    while small.expire_some(NOW_MS + 1):
+        pass
     assert small.fetch() == []
     assert small.fill() > 50
+
+
+def test_an_account_that_fills_a_disk_can_be_removed_from_it(small: SmallDisk) -> None:
+    waits = small.fill()
+    close = ask.CloseAccount("ada", (ask.LogEntry("ada", 1, b"revoke", b"leaf"),))
+    assert isinstance(one(small.store, close), AccountClosed)
+    gone = []
+    while expired := small.expire_some():
+        gone.append(expired)
+    assert sum(gone) == waits and max(gone) < waits / 3, "bit by bit"
+    assert isinstance(one(small.store, account("bob")), AccountCreated)
 
 
 def test_without_what_is_kept_free_it_could_never_be_emptied() -> None:
