@@ -41,12 +41,18 @@ _USER_TIMEOUT: Final[int | None] = getattr(socket, "TCP_USER_TIMEOUT", None)
 UNREAD_MAX_BYTES: Final = 128 * 1024
 # Nothing comes after these in a helping, however msgpack writes the array and the tag. A request of
 # 20 bytes has an answer of up to 200 KB: what follows waits for that. A full `publish` takes the
-# core some 10 ms: others have a turn before the next one.
+# core some 10 ms: others have a turn before the next one, whoever sends that.
 _SLOW: Final = re.compile(
     rb"(?:[\x90-\x9f]|\xdc..|\xdd....)(?:[\xa0-\xbf]|\xd9.|\xda..|\xdb....)"
     rb"(history|lookup|list_rooms|who|publish)",
     re.DOTALL,
 )
+
+
+def is_much_work(body: bytes) -> bool:
+    """Whether a request is much work for the core: of those one is done in a turn."""
+    matched = _SLOW.match(body)
+    return matched is not None and matched[1] == b"publish"
 
 
 class PeerGone(Exception):
@@ -159,13 +165,17 @@ class Connection:
         reading_waits = self.read_wants_write and self.may_read  # else nobody would go on with it
         return mask | WRITE if self.write_wants_write or reading_waits else mask
 
-    def take_waiting(self, most: int) -> list[bytes]:
-        """The oldest bodies for the core, up to one that is much work, or has a long answer."""
+    def take_waiting(self, most: int, *, may_work: bool = True) -> list[bytes]:
+        """The oldest bodies for the core, up to one that is much work, or has a long answer.
+
+        Without `may_work` it stops before one that is much work.
+        """
         bodies = self.waiting[:most]
-        for count, body in enumerate(bodies, 1):
-            if matched := _SLOW.match(body):
-                self.awaits_answer = matched[1] != b"publish"
-                bodies = bodies[:count]
+        for count, body in enumerate(bodies):
+            if _SLOW.match(body):
+                is_work = is_much_work(body)
+                self.awaits_answer = not is_work
+                bodies = bodies[: count + (may_work or not is_work)]
                 break
         del self.waiting[: len(bodies)]
         return bodies

@@ -18,6 +18,7 @@ from saltline.server.connection import (
     READ,
     WRITE,
     Connection,
+    is_much_work,
 )
 from saltline.server.connection_table import ConnectionTable
 from saltline.server.driver import CoreDriver, log
@@ -176,12 +177,14 @@ class Worker:
         if self._results:
             self._events.append(events.stored(self._next_results()))
         ended: list[Connection] = []
+        worked: Connection | None = None  # for whom much was done: one in a turn
         for connection in self.reader.take_fed():
             if not connection.may_hand_over:
                 connection.is_held_up = True
                 continue  # comes back when the core or the output allows
-            bodies = connection.take_waiting(HELPING)
+            bodies = connection.take_waiting(HELPING, may_work=worked is None)
             if bodies:
+                worked = connection if is_much_work(bodies[-1]) else worked
                 self._events.append(events.received(connection.number, bodies))
             if connection.waiting:
                 self.reader.feed(connection)
@@ -190,6 +193,8 @@ class Worker:
             elif connection.has_ended:
                 ended.append(connection)
             self._table.watch(connection)
+        if worked is not None and worked.waiting:  # after those who waited for it
+            self._fed[worked.number] = self._fed.pop(worked.number)
         if self._events:
             happened, self._events = self._events, []
             self._driver.drive(happened)

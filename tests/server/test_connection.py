@@ -137,6 +137,15 @@ def test_others_come_between_two_requests_that_are_much_work() -> None:
     assert connection.may_hand_over, "nothing waits for their answers"
 
 
+def test_what_is_much_work_waits_while_somebody_elses_is_done() -> None:
+    connection = connection_on(Tls())
+    ping, publish = encode_message(Ping(2)), b"\x97\xa7publish"
+    connection.waiting.extend([ping, publish, ping])
+    helpings = [connection.take_waiting(64, may_work=False) for _ in range(2)]
+    assert helpings == [[ping], []]
+    assert connection.take_waiting(64) == [publish]
+
+
 def test_numbers_that_spell_a_word_are_only_numbers() -> None:
     connection = connection_on(Tls())
     body = encode_message(Acknowledge((int.from_bytes(b"\0who", "big"),), b""))

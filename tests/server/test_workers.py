@@ -3,6 +3,7 @@
 import struct
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from saltline.protocol.limits import (
 from saltline.protocol.messages import encode_message
 from saltline.protocol.to_relay import History
 from saltline.server.config import Deadlines
-from saltline.server.connection import UNREAD_MAX_BYTES
+from saltline.server.connection import UNREAD_MAX_BYTES, Connection
 from saltline.server.store.interface import EntryStored, TextsStored
 from saltline.server.workers import HELPING, RESULTS_PER_TURN, Worker
 from tests.server.edge import RawClient, ScriptedRelay, config_in
@@ -246,6 +247,39 @@ def test_requests_come_in_helpings(relay: ScriptedRelay) -> None:
         ada.send(*[b"echo x"] * 1000)
         assert [ada.receive() for _ in range(1000)] == [b"x"] * 1000
     assert max(e[2] for e in relay.core.happened if e[0] == "received") <= HELPING
+
+
+def test_in_a_turn_one_request_is_done_that_is_much_work(
+    relay: ScriptedRelay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = relay._workers[0]
+    turns: list[list[bytes]] = []
+    take = Connection.take_waiting
+
+    def note(connection: Connection, most: int, *, may_work: bool = True) -> list[bytes]:
+        bodies = take(connection, most, may_work=may_work)
+        turns[-1] += bodies
+        return bodies
+
+    tell = worker._tell_core
+
+    def tell_core(now_s: float) -> None:
+        turns.append([])
+        tell(now_s)
+
+    monkeypatch.setattr(worker, "_tell_core", tell_core)
+    monkeypatch.setattr(Connection, "take_waiting", note)
+    with ExitStack() as stack:
+        clients = [stack.enter_context(relay.connect()) for _ in range(5)]
+        works = [b"\x97\xa7publish%d" % place for place in range(5)]
+        with relay._driver._lock:  # so that all is there at once
+            for client, work in zip(clients, works, strict=True):
+                client.send(work, b"echo x", work, b"echo y")
+            time.sleep(0.2)
+        assert [[each.receive(), each.receive()] for each in clients] == [[b"x", b"y"]] * 5
+    done = [body for turn in turns for body in turn if body.startswith(b"\x97")]
+    assert all(sum(body in works for body in turn) <= 1 for turn in turns)
+    assert set(done[:6]) == set(works), "one came first, and each had a turn before its next"
 
 
 def test_what_was_stored_meanwhile_reaches_the_core_at_once(relay: ScriptedRelay) -> None:
