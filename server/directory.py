@@ -1,5 +1,7 @@
 """Public keys: prekeys in, bundles and key log entries out (docs/protocol.md §2, §7)."""
 
+from typing import Final
+
 from saltline.crypto.bundles import BadBundle, Prekey
 from saltline.crypto.signatures import Identity, Malformed
 from saltline.protocol import to_client, to_relay
@@ -10,6 +12,10 @@ from saltline.server.peers import Connection
 from saltline.server.store import interface as told
 from saltline.server.store import operations as ask
 from saltline.server.switchboard import Switchboard
+
+# What a bundle takes, which is what counts of a claim that waits: a request of 30 bytes has an
+# answer of 3,800, and costs the store as much as ten posts.
+_BUNDLE_BYTES: Final = 4096
 
 
 class Directory:
@@ -70,7 +76,9 @@ class Directory:
         key = (connection.known.account.id, request.username, request.device)
         one_time = self.claims.take(key, self._desk.date_ms)
         work = ask.ClaimBundle(request.username, request.device, one_time, self._desk.date_ms)
-        self._desk.persist(work, self._claimed, connection, request, self._not_claimed)
+        self._desk.persist(
+            work, self._claimed, connection, request, self._not_claimed, _BUNDLE_BYTES
+        )
 
     def _claimed(
         self,

@@ -2,7 +2,7 @@
 
 from saltline.protocol.errors import ErrorCode
 from saltline.protocol.to_client import Error, Submitted
-from saltline.protocol.to_relay import Ping
+from saltline.protocol.to_relay import Claim, Ping
 from saltline.server.core import REFUSALS_PER_SECOND
 from saltline.server.effects import Pause, Resume
 from saltline.server.settings import Settings
@@ -26,6 +26,19 @@ def test_who_asks_faster_than_the_disk_can_do_is_not_read_on() -> None:
     assert len(ada.connection.take_all(Submitted)) == 10
     pauses = [effect for effect in relay.effects if isinstance(effect, Pause | Resume)]
     assert pauses[-1] == Resume(ada.connection.number)
+
+
+def test_of_a_claim_that_waits_its_answer_counts() -> None:
+    relay = MemoryRelay(settings=Settings(waiting_per_connection_bytes=20_000))
+    ada = Person(relay, "ada")
+    ada.register()
+    ada.take()
+    relay.hold()
+    for _ in range(5):
+        ada.connection.send(Claim(ada.next_id(), "bob", 1))
+    assert ada.connection.is_paused
+    relay.release()
+    assert not ada.connection.is_paused
 
 
 def test_all_together_cannot_fill_the_memory() -> None:
