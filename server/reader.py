@@ -11,6 +11,9 @@ from saltline.server.driver import log
 from saltline.server.overseer import ReadWatch
 from saltline.server.pace import Pace
 
+# How many requests of one connection the core gets at once. Between two helpings the worker looks
+# whether the answers pile up: a request of 20 bytes may have an answer of 200 KB.
+HELPING: Final = 64
 # From so many connections with something to read no second look is spared: turns are longer then.
 _CROWD: Final = 8
 
@@ -78,9 +81,8 @@ class Reader:
         size_bytes = 0
         try:
             for count in range(READS_PER_TURN if may_talk else 1):
-                data = connection.read()
-                if data is None:
-                    break
+                if len(waiting) >= HELPING or (data := connection.read()) is None:
+                    break  # of tiny frames a megabyte takes ten, and one helping is enough
                 size_bytes += len(data)
                 waiting += decoder.feed(data)
                 connection.talks = count > 0

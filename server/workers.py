@@ -25,16 +25,13 @@ from saltline.server.driver import CoreDriver, log
 from saltline.server.effects import Broadcast, Close, Pause, Promote, Resume, Send
 from saltline.server.events import Event
 from saltline.server.pace import Pace
-from saltline.server.reader import Reader
+from saltline.server.reader import HELPING, Reader
 from saltline.server.store.interface import Outcome, StoreError, TextsStored
 from saltline.server.threads import OnFailure, RelayThread
 from saltline.server.wakeup import Inbox
 from saltline.server.work import Adopt, Finish, Stored, Work
 from saltline.server.writer import Writer
 
-# How many requests of one connection the core gets at once. Between two helpings the worker looks
-# whether the answers pile up: a request of 20 bytes may have an answer of 200 KB.
-HELPING: Final = 64
 # How much of what the store has done the core gets at once, texts counted one by one, long ones
 # as several. Afterwards members of a busy room are written to, and the core hears who is too slow,
 # before it pushes more.

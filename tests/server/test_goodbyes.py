@@ -13,7 +13,7 @@ from saltline.protocol.frames import FrameDecoder, encode_frame
 from saltline.server import connection_table
 from saltline.server.config import Deadlines
 from saltline.server.fanout import GATHERED_MIN_READERS
-from saltline.server.workers import HELPING
+from saltline.server.reader import HELPING
 from tests.server.edge import CONTEXT, TIMEOUT_S, ScriptedRelay, config_in, reset
 from tests.waiting import wait_until
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from saltline.protocol.frames import encode_frame
 from saltline.protocol.limits import (
     FRAME_MAX_BEFORE_LOGIN_BYTES,
     FRAME_MAX_BYTES,
@@ -16,9 +17,10 @@ from saltline.protocol.limits import (
 from saltline.protocol.messages import encode_message
 from saltline.protocol.to_relay import History
 from saltline.server.config import Deadlines
-from saltline.server.connection import UNREAD_MAX_BYTES, Connection
+from saltline.server.connection import RECORD_BYTES, UNREAD_MAX_BYTES, Connection
+from saltline.server.reader import HELPING
 from saltline.server.store.interface import EntryStored, TextsStored
-from saltline.server.workers import HELPING, RESULTS_PER_TURN, Worker
+from saltline.server.workers import RESULTS_PER_TURN, Worker
 from tests.server.edge import RawClient, ScriptedRelay, config_in
 from tests.waiting import wait_until
 
@@ -247,6 +249,25 @@ def test_requests_come_in_helpings(relay: ScriptedRelay) -> None:
         ada.send(*[b"echo x"] * 1000)
         assert [ada.receive() for _ in range(1000)] == [b"x"] * 1000
     assert max(e[2] for e in relay.core.happened if e[0] == "received") <= HELPING
+
+
+def test_no_more_is_taken_apart_than_one_helping_and_a_record(
+    relay: ScriptedRelay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    most = [0]
+    take = Connection.take_waiting
+
+    def note(connection: Connection, count: int, *, may_work: bool = True) -> list[bytes]:
+        most[0] = max(most[0], len(connection.waiting))
+        return take(connection, count, may_work=may_work)
+
+    monkeypatch.setattr(Connection, "take_waiting", note)
+    with relay.connect() as ada:
+        assert ada.ask(b"promote") == b"promoted"
+        with relay._driver._lock:  # so that much is there at once
+            ada.send(*[b"x"] * 20_000)
+        assert ada.ask(b"echo end") == b"end"
+    assert most[0] < HELPING + RECORD_BYTES // len(encode_frame(b"x"))
 
 
 def test_in_a_turn_one_request_is_done_that_is_much_work(

@@ -6,8 +6,8 @@ from typing import Final
 
 from saltline.server.config import Deadlines
 from saltline.server.core import REFUSALS_PER_SECOND
+from saltline.server.reader import HELPING
 from saltline.server.settings import Settings
-from saltline.server.workers import HELPING
 from tests.server.wire_client import WireClient
 from tests.torture.companions import Account, Bystanders, Culprit, Listeners
 from tests.torture.measured import MeasuredRelay
