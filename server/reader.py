@@ -105,7 +105,8 @@ class Reader:
         self._fed[connection.number] = connection
 
     def feed(self, connection: Connection) -> None:
-        """It has something for the core, or may have."""
+        """It has something for the core, or may have: after those of whom that is known."""
+        self._fed.pop(connection.number, None)
         self._fed[connection.number] = connection
 
     def take_fed(self) -> Iterable[Connection]:

@@ -191,7 +191,7 @@ class Worker:
                 ended.append(connection)
             self._table.watch(connection)
         if worked is not None and worked.waiting:  # after those who waited for it
-            self._fed[worked.number] = self._fed.pop(worked.number)
+            self.reader.feed(worked)
         if self._events:
             happened, self._events = self._events, []
             self._driver.drive(happened)
