@@ -241,7 +241,10 @@ class Connection:
         elif not self._greeting.is_registering:
             if error.code == ErrorCode.REMOVED and self._is_proven:
                 self._parts.end()
-            self.leave(refusal.detail, retry=error.code not in _FINAL_ERRORS)
+            # Whoever registers is told at once, and not registered behind their back later.
+            may_pass = self._registration is None and error.code not in _FINAL_ERRORS
+            self.registration_ended(refusal.as_refused())
+            self.leave(refusal.detail, retry=may_pass)
         elif self._greeting.try_login(refusal):
             pass
         elif error.code in _NOT_THIS_ACCOUNT:

@@ -52,6 +52,24 @@ def test_keys_outlive_an_error_that_says_nothing_about_them(
     assert ada.answers[99] == "ada" and ada.core.ready
 
 
+@pytest.mark.parametrize("code", ["unsupported_version", "bad_login", "removed", "stopping"])
+def test_who_registers_is_told_at_once_that_the_relay_does_not_even_greet(
+    relay: MemoryRelay, tmp_path: Path, code: str
+) -> None:
+    ada = Person(relay, tmp_path / "ada", "ada")
+
+    def fail(message: Heard) -> Iterable[Heard]:
+        if isinstance(message, to_client.Challenge):
+            yield to_client.Error(0, code, "Not with this program.", 0)
+        else:
+            yield message
+
+    ada.tamper = fail
+    ada.online()
+    assert refusal(ada.answers[ada.registration]).sentence == "Not with this program."
+    assert ada.last_disconnect is not None and not ada.last_disconnect.retry
+
+
 def test_a_late_welcome_does_not_register_another_name(relay: MemoryRelay, tmp_path: Path) -> None:
     ada = Person(relay, tmp_path / "ada", "ada")
     withheld = Withheld(ada, to_client.Welcome)
