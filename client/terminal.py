@@ -10,6 +10,7 @@ from saltline.client.model import Refused
 from saltline.client.output import say
 from saltline.client.profile import KeyKind, Profile, read_passphrase_file
 from saltline.client.vault.database import Vault, WrongKey
+from saltline.protocol.text import sanitise
 
 _TRIES: Final = 3
 _CODE_MAX_BYTES: Final = 1024
@@ -128,7 +129,7 @@ def invite_from(file: str) -> str:
 
 def _ask(question: str) -> str:
     try:
-        return getpass.getpass(question)
+        return getpass.getpass(sanitise(question, newlines=False))  # it names a folder
     except EOFError:
         raise Refused("Nothing was typed. Nothing was changed.") from None
 

@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from saltline.client.model import Refused
+from saltline.client.profile import SALT_FILE, Profile
 from saltline.client.publishing import Publishing
+from saltline.client.terminal import ask_key
 from tests.client.programs import (
     House,
     Process,
@@ -247,6 +250,24 @@ def test_a_passphrase_is_asked_for_three_times_in_all(
     assert (shut.code, shut.out, next(typed)) == (1, "", "horse!")
     assert shut.err.endswith("vault, 3 times in a row. Nothing was changed.\n")
     assert "key file" not in opened.err + shut.err
+
+
+def test_what_asks_for_a_passphrase_moves_no_cursor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    profile = Profile(tmp_path / "a\x1b[2J\u202e", create=True)
+    (profile.folder / SALT_FILE).touch()
+    asked: list[str] = []
+
+    def answer(question: str) -> str:
+        asked.append(question)
+        return ""
+
+    monkeypatch.setattr("getpass.getpass", answer)
+    monkeypatch.setattr("saltline.client.terminal.has_terminal", lambda: True)
+    with pytest.raises(Refused, match="3 times in a row"):
+        ask_key(profile, None)
+    assert asked == [f"Passphrase of {tmp_path}/a<U+001B>[2J<U+202E>: "] * 3
 
 
 def test_two_passphrases_that_differ_make_no_profile(house: House) -> None:
