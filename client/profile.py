@@ -71,6 +71,7 @@ class Profile:
     def __init__(self, folder: Path, *, create: bool = False) -> None:
         self.folder = Path(os.path.abspath(folder))
         self._lock: int | None = None
+        self._folder_lock: int | None = None
         if create:
             _make_folder(self.folder)
         _check_folder(self.folder)
@@ -101,6 +102,7 @@ class Profile:
             raise _unusable(self.folder, error) from None
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._folder_lock = _lock_folder(self.folder)
         except OSError:
             pid = _read_pid(lock)
             os.close(lock)
@@ -115,6 +117,9 @@ class Profile:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
+        if self._folder_lock is not None:
+            os.close(self._folder_lock)
+            self._folder_lock = None
 
     # --- the vault's key -----------------------------------------------------------------------
 
@@ -284,6 +289,25 @@ def _check_folder(folder: Path) -> None:
         raise Refused(
             f"Others can look into the profile {folder}. It was not used: chmod 700 {folder}"
         )
+
+
+def _lock_folder(folder: Path) -> int | None:
+    """The folder's own lock, for whoever finds no lock file: somebody may have removed it.
+
+    None where only files can be locked. Raises BlockingIOError where another holds it.
+    """
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(descriptor)
+        if isinstance(error, BlockingIOError):
+            raise
+        return None
+    return descriptor
 
 
 def _read_pid(lock: int) -> int | None:

@@ -10,6 +10,7 @@ import pytest
 
 from saltline.client.model import ExitCode, Refused
 from saltline.client.profile import (
+    LOCK_FILE,
     Busy,
     KeyKind,
     Profile,
@@ -96,6 +97,18 @@ def test_a_second_process_is_told_who_owns_the_profile(profile: Profile) -> None
 
     assert said.stdout == f"{os.getpid()}\n"
     profile.release()
+
+
+def test_nobody_else_owns_it_either_where_the_lock_file_was_removed(profile: Profile) -> None:
+    profile.acquire()
+    (profile.folder / LOCK_FILE).unlink()
+    other = Profile(profile.folder)
+    with pytest.raises(Busy):
+        other.acquire()
+    profile.release()
+    other.acquire()
+    assert other.owned
+    other.release()
 
 
 def test_the_lock_ends_with_a_killed_process(profile: Profile) -> None:
