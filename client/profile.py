@@ -6,6 +6,7 @@ import resource
 import stat
 from contextlib import suppress
 from enum import Enum
+from itertools import count
 from pathlib import Path
 from typing import Final
 
@@ -140,12 +141,13 @@ class Profile:
     def create_key(self, passphrase: str | None) -> bytes:
         """Choose what opens the vault, before there is one; None: a key file. 32 bytes.
 
-        A set-up that was broken off is begun again.
+        A set-up that was broken off is begun again; what it left is put aside, not removed: it may
+        be the key of a vault that is elsewhere for a while.
         """
         if self.is_set_up:
             raise Refused(f"The profile {self.folder} is set up already. Nothing was changed.")
         for name in (KEY_FILE, SALT_FILE):
-            (self.folder / name).unlink(missing_ok=True)
+            _put_aside(self.folder / name)
         if passphrase is None:
             key = os.urandom(KEY_BYTES)
             self._write(KEY_FILE, key.hex() + "\n")
@@ -222,6 +224,16 @@ class Profile:
 def text_is(header: str, value: bytes, data: bytes) -> bool:
     """Whether `data` is exactly what is written for `value`: no second spelling is read."""
     return data == f"{header}{value.hex()}\n".encode("ascii")
+
+
+def _put_aside(path: Path) -> None:
+    """Under the first free name: vault.key.1, vault.key.2 …"""
+    try:
+        if os.path.lexists(path):
+            others = (f"{path}.{number}" for number in count(1))
+            os.rename(path, next(other for other in others if not os.path.lexists(other)))
+    except OSError as error:
+        raise _unusable(path, error) from None
 
 
 def read_passphrase_file(path: Path) -> tuple[str, bool]:

@@ -244,6 +244,15 @@ def test_a_profile_that_is_set_up_keeps_its_key(profile: Profile) -> None:
     assert profile.unlock(None) == key
 
 
+def test_the_key_of_a_vault_that_is_elsewhere_is_put_aside(profile: Profile) -> None:
+    """Who is told that there is no account registers, and finds the vault later."""
+    keys = [profile.create_key(None) for _ in range(3)]
+    assert profile.unlock(None) == keys[2]
+    for number in (1, 2):
+        (profile.folder / f"vault.key.{number}").replace(profile.folder / "vault.key")
+        assert profile.unlock(None) == keys[number - 1]
+
+
 # --- passphrase files ------------------------------------------------------------------------
 
 
