@@ -237,6 +237,9 @@ def test_a_changed_key_blocks_until_the_person_decides(
     alice.send("bob", "for the new key")
     settle(alice, new_bob)
     assert new_bob.texts("@alice") == ["for the old key", "for the new key"]
+    assert (
+        new_bob.notices("@alice") == []
+    )  # nor a gap: what the old device had is no loss of this one
 
 
 def test_both_see_one_safety_number(alice: Person, bob: Person) -> None:
