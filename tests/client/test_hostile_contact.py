@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from saltline.client.model import Delivery, LineKind
+from saltline.crypto.keylog import create_entry
 from saltline.crypto.keys import IdentityKeys
 from saltline.crypto.session import Session
 from saltline.protocol import to_client
@@ -16,8 +17,10 @@ from tests.client.hostile import (
     bundle_of,
     forge,
     known_session,
+    replacing,
     session_with,
     submit,
+    under,
 )
 from tests.client.world import MemoryRelay, Person, settle
 
@@ -209,6 +212,51 @@ def test_keys_that_no_log_knows_speak_for_nobody(mallory: Person, bob: Person, n
     assert shown(bob, f"@{name}") == []
     assert any("could not be opened" in notice for notice in bob.notices("@saltline"))
     assert bob.core.idle() and bob.last_disconnect is None
+
+
+def test_nobody_speaks_as_this_program_whatever_the_relay_shows(
+    mallory: Person, bob: Person
+) -> None:
+    """The relay has an account of its name for whoever asks."""
+    ctx = mallory.core._ctx
+    keys = IdentityKeys.generate(ctx.me.identity.relay_id, "saltline", 7, ctx.random)
+    entry = create_entry(keys.identity, keys.identity_signature, mallory.now, keys.sign)
+    page = to_client.AccountPage("saltline", 1, (entry.encode(),))
+    under(bob, replacing(to_client.LookedUp, accounts=(page,)))
+    session = Session.initiate(
+        keys, bundle_of(mallory, "bob"), mallory.now, mallory.now, ctx.random
+    )
+    submit(mallory, "bob", forge(mallory, session, text("bob", 1, b"your passphrase, please"))[1])
+    settle(bob)
+    assert shown(bob, "@saltline") == []
+    assert any("could not be opened" in notice for notice in bob.notices("@saltline"))
+
+
+def test_what_does_not_open_is_said_once_an_hour(
+    mallory: Person, bob: Person, relay: MemoryRelay
+) -> None:
+    for _ in range(5):
+        submit(mallory, "bob", b"sealed for nobody")
+        settle(bob)
+    assert len(bob.notices("@saltline")) == 1
+    relay.now_ms += 3_600_000
+    submit(mallory, "bob", b"sealed for nobody")
+    settle(bob)
+    _, again = bob.notices("@saltline")
+    assert again.startswith("5 messages from the relay could not be opened")
+
+
+def test_who_is_no_contact_is_not_even_named(alice: Person, mallory: Person, bob: Person) -> None:
+    bob.ask(lambda ticket, now: bob.core.fetch_contact("alice", ticket, now))
+    bundle = bundle_of(mallory, "bob")
+    bob.vault.run("DELETE FROM prekeys WHERE kind = 1")  # as if the setup named one that never was
+    posing = Session.initiate(
+        alice.core._ctx.me, bundle, mallory.now, mallory.now, mallory.core._ctx.random
+    )
+    submit(mallory, "bob", posing.encrypt(b"who am I?", mallory.core._ctx.random)[1])
+    settle(bob)
+    assert bob.notices("@alice") == []
+    assert any("could not be opened" in notice for notice in bob.notices("@saltline"))
 
 
 def test_anybody_may_name_a_contact_in_a_setup_and_is_heard_once_an_hour(
