@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import msgspec
 import pytest
 
-from saltline.client.rooms import HELD_BACK_ALL_MAX_BYTES
+from saltline.client.rooms import HELD_BACK_ALL_MAX_BYTES, HELD_BACK_MAX_BYTES
 from saltline.crypto.signatures import RoomStatement
 from saltline.protocol import to_client
 from tests.client.conftest import Meet
@@ -134,3 +134,19 @@ def test_what_is_held_back_in_many_rooms_is_bounded(alice: Person) -> None:
     assert len(held) == len(rooms)
     one_each = len(rooms) * len(text)
     assert sum(each.size_bytes for each in held.values()) < HELD_BACK_ALL_MAX_BYTES + 2 * one_each
+
+
+def test_what_is_held_back_in_one_room_is_bounded(alice: Person) -> None:
+    text = RoomStatement(1, bytes(16), 5, 0, bytes(32), b"x" * 64_000).encode()
+    withheld = Withheld(alice, to_client.LookedUp)
+    under(alice, withheld)
+    inject(
+        alice,
+        *[
+            to_client.RoomEntry("#lobby", number, "stranger", 1, text, bytes(64))
+            for number in range(2, 102)
+        ],
+    )
+    (held,) = alice.core._parts.rooms._held.values()
+    assert held.refetch, "what is too much is fetched again"
+    assert sum(len(each.statement) for each in held.entries) <= HELD_BACK_MAX_BYTES
