@@ -11,7 +11,9 @@ import pytest
 from saltline.client.model import Delivery
 from saltline.client.rooms import WHOLE_EVERY_MS
 from saltline.client.vault import views
-from saltline.crypto.signatures import EMPTY_HISTORY, RoomStatement, room_payload
+from saltline.crypto.keylog import create_entry
+from saltline.crypto.keys import IdentityKeys
+from saltline.crypto.signatures import EMPTY_HISTORY, RoomStatement, room_payload, shorten
 from saltline.protocol import to_client
 from saltline.protocol.content import RoomKind
 from saltline.protocol.frames import encode_frame
@@ -156,18 +158,47 @@ def test_an_entry_comes_before_the_word_that_it_was_posted(alice: Person, bob: P
 def test_room_words_of_this_program_by_a_member(alice: Person, relay: MemoryRelay) -> None:
     """A relay may let somebody be called like the notices of this program."""
     ctx = alice.core._ctx
+    keys = IdentityKeys.generate(relay.log_key.relay_id, "saltline", 1, ctx.random)
+    created = create_entry(keys.identity, keys.identity_signature, relay.now_ms, keys.sign)
+    page = to_client.AccountPage("saltline", 1, (created.encode(),))
+    under(alice, replacing(to_client.LookedUp, accounts=(page,)))
     state = ctx.rooms.state("#lobby")
     assert state is not None
     words = RoomStatement(
         RoomKind.TEXT, bytes(16), relay.now_ms + 1, 0, EMPTY_HISTORY, b"Update at evil.example"
     ).encode()
-    payload = room_payload(relay.log_key.relay_id, "#lobby", ctx.me.identity.hash, words)
-    entry = to_client.RoomEntry(
-        "#lobby", state.last + 1, "saltline", 1, words, ctx.me.sign(payload)
+    payload = room_payload(relay.log_key.relay_id, "#lobby", keys.identity.hash, words)
+    inject(
+        alice,
+        to_client.RoomEntry(
+            "#lobby", state.last + 1, "saltline", 1, shorten(words), keys.sign(payload)
+        ),
     )
-    inject(alice, entry)
     settle(alice)
     assert alice.texts("#lobby") == []
+
+
+def test_an_entry_that_has_seen_itself(alice: Person, bob: Person, relay: MemoryRelay) -> None:
+    """Bob signs what the relay wants: that his entry stands in a history that nobody can check."""
+    settle(alice, bob)
+    state = alice.core._ctx.rooms.state("#lobby")
+    assert state is not None
+    me, number = bob.core._ctx.me, state.last + 1
+    words = RoomStatement(
+        RoomKind.TEXT, bytes(16), relay.now_ms + 1, number, b"\x01" * 32, b"I was here first"
+    ).encode()
+    payload = room_payload(relay.log_key.relay_id, "#lobby", me.identity.hash, words)
+    entry = to_client.RoomEntry("#lobby", number, "bob", 1, words, me.sign(payload))
+
+    def show(message: Heard) -> Iterable[Heard]:
+        if isinstance(message, to_client.Welcome):
+            marks = (to_client.RoomMark("#lobby", number),)
+            message = msgspec.structs.replace(message, rooms=marks)
+        yield from history(entry, last=number)(message)
+
+    under(alice, show)
+    settle(alice)
+    assert any("this room is split" in notice for notice in alice.notices("#lobby"))
 
 
 @pytest.mark.parametrize("seen", [MANY, MANY + 1, 2**64 - 1])
