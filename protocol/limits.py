@@ -8,10 +8,11 @@ from typing import Final
 
 # --- Sizes on the wire -------------------------------------------------------------------------
 
-# 256 KiB holds the largest text (64 KiB) with its padding, and 50 ML-KEM-1024 prekeys (80 KiB).
+# The largest text (64 KiB) with its padding.
 ENVELOPE_MAX_BYTES: Final = 256 * 1024
 # What a frame adds to the largest envelope: field headers, names, a generation.
 FRAME_OVERHEAD_BYTES: Final = 1024
+# The two together; also 128 prekeys of the largest kind (207 KiB).
 FRAME_MAX_BYTES: Final = ENVELOPE_MAX_BYTES + FRAME_OVERHEAD_BYTES
 # Strangers send hello, login or register, none of them near this.
 FRAME_MAX_BEFORE_LOGIN_BYTES: Final = 16 * 1024
