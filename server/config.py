@@ -67,7 +67,7 @@ class Deadlines:
     """Times of the edge, in seconds; totals, whatever arrives meanwhile."""
 
     handshake_s: float = HANDSHAKE_DEADLINE_S
-    frame_s: float = 30.0  # from a frame's first byte to its last, after login
+    frame_s: float = 30.0  # from a frame's first byte to its last
     close_s: float = 5.0  # for what was sent before a connection is closed, to leave
     stop_s: float = 10.0  # for what was acknowledged, to leave, when the relay stops
     check_every_s: float = 1.0
