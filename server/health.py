@@ -31,13 +31,14 @@ _READ_BYTES: Final = 4096
 
 
 def ask_health(address: RelayAddress, pin: str = "", timeout_s: float = HEALTH_TIMEOUT_S) -> str:
-    """One sentence with the relay's version, pin and certificate's end; after `timeout_s` at most.
+    """One sentence with the relay's version, pin and certificate's end.
 
+    After `timeout_s` at most, and what the system takes to find its addresses.
     Raises UsageError with the reason if it does not serve, or serves under another key than `pin`.
     """
     with _reasons(address, timeout_s):
         began_s = monotonic()
-        with socket.create_connection((address.host, address.port), timeout_s) as plain:
+        with _connect(address, began_s + timeout_s) as plain:
             with _context().wrap_socket(plain, do_handshake_on_connect=False) as tls:
                 _allow(tls, began_s + timeout_s)
                 tls.do_handshake()
@@ -79,6 +80,28 @@ def _reasons(address: RelayAddress, timeout_s: float) -> Iterator[None]:
     raise UsageError(f"{address} does not serve: {reason}.") from None
 
 
+def _connect(address: RelayAddress, deadline_s: float) -> socket.socket:
+    """To the first of its addresses that answers; they share the time. Raises OSError."""
+    found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+    for left in range(len(found), 0, -1):
+        now_s = monotonic()
+        family, kind, protocol, _, where = found[-left]
+        try:
+            plain = socket.socket(family, kind, protocol)
+            try:
+                _allow(plain, now_s + (deadline_s - now_s) / left)
+                plain.connect(where)
+            except BaseException:
+                plain.close()
+                raise
+        except OSError:
+            if left == 1:
+                raise
+        else:
+            return plain
+    raise OSError("it has no address")
+
+
 def _context() -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
@@ -87,12 +110,12 @@ def _context() -> ssl.SSLContext:
     return context
 
 
-def _allow(tls: ssl.SSLSocket, deadline_s: float) -> None:
+def _allow(sock: socket.socket, deadline_s: float) -> None:
     """What is left of the time. Raises TimeoutError if nothing is."""
     left_s = deadline_s - monotonic()
     if left_s <= 0:
         raise TimeoutError
-    tls.settimeout(left_s)
+    sock.settimeout(left_s)
 
 
 def _greet(tls: ssl.SSLSocket, deadline_s: float) -> Challenge:

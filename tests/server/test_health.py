@@ -3,7 +3,7 @@
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -100,6 +100,25 @@ def test_the_time_is_a_total() -> None:
         with pytest.raises(UsageError, match="does not serve: no answer within 0.3 seconds"):
             ask_health(address, timeout_s=IMPATIENT_S)
         over.set()
+
+
+def test_an_address_that_does_not_answer_leaves_time_for_the_next(
+    relay: Relay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = ("127.0.0.1", relay.address.port)
+    with socket.socket() as full, ExitStack() as stack:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        for _ in range(3):  # nobody accepts them: whoever comes next is not heard
+            one = stack.enter_context(socket.socket())
+            one.setblocking(False)
+            one.connect_ex(full.getsockname())
+        found = [
+            (socket.AF_INET, socket.SOCK_STREAM, 0, "", where)
+            for where in (full.getsockname(), there)
+        ]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+        assert "serves: version 1" in ask_health(RelayAddress("two.example", 7443), timeout_s=4.0)
 
 
 def test_one_that_answers_nothing_is_not_waited_for(tmp_path: Path) -> None:
