@@ -125,7 +125,7 @@ def check(
     cert: Path | None,
     key: Path | None,
 ) -> None:
-    """Check configuration, certificate and database of a relay that does not run."""
+    """Check configuration, certificate and database, before a start or an upgrade."""
     flags = Flags(listen=listen, data=data, certificate=cert, key=key)
     for line in check_relay(load_config(config_file, flags), datetime.now(UTC)):
         click.echo(line)
