@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from saltline.crypto.keylog import replay
+from saltline.crypto.keys import IdentityKeys
 from saltline.protocol.content import RoomKind
 from saltline.protocol.errors import ErrorCode
 from saltline.protocol.to_client import CaughtUp, Error, Invited, RoomEntry, Welcome
@@ -213,6 +214,24 @@ def test_a_wrong_reset_entry_is_refused_and_changes_nothing(change: dict[str, in
     assert ada.connection.is_open
     assert len(log_of(ada, "ada")) == 1
     assert Person(relay, "ada", device=2).check_invite(code).number == 1, "the code still works"
+
+
+def test_a_reset_needs_keys_that_the_log_has_never_seen() -> None:
+    relay = MemoryRelay()
+    ada = Person(relay, "ada")
+    ada.register()
+    code = reset_code(relay, "ada")
+    again = Person(relay, "ada", device=2)
+    secrets = iter((ada.keys.to_bytes()[-64:-32], ada.keys.to_bytes()[-32:]))
+    again.keys = IdentityKeys.generate(
+        relay.log_key.relay_id, "ada", 2, lambda _size: next(secrets)
+    )
+    assert again.keys.identity.signing_key == ada.keys.identity.signing_key
+    entry = again.reset_entry(again.check_invite(code))
+    error = refused(again, again.registration(entry, code))
+    assert error.code == ErrorCode.BAD_ENTRY
+    assert "in the key log already" in error.detail
+    assert ada.connection.is_open
 
 
 def test_a_reset_takes_the_device_number_that_was_announced() -> None:
