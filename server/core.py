@@ -41,6 +41,9 @@ _STOPPING = "The relay is stopping. Come back soon."
 
 # What a room holds stays on the disk: long posts cost what many short ones do.
 _POST_TOKEN_BYTES: Final = 1024
+_SUBMIT_TOKEN_BYTES: Final = (
+    16 * 1024
+)  # an envelope stays until it is fetched, and is as much to write
 # A list of members costs some 0.7 µs for each: by the default rate one account takes a hundredth of
 # the relay's time, and by all that it has saved up a tenth of a second.
 _WHO_TOKEN_MEMBERS: Final = 10
@@ -227,6 +230,8 @@ class RelayCore:
                 raise ProtocolError(ErrorCode.STOPPING, _STOPPING)
             if type(request) is to_relay.Post:
                 cost += len(request.statement) // _POST_TOKEN_BYTES
+            elif type(request) is to_relay.Submit:
+                cost += len(request.envelope) // _SUBMIT_TOKEN_BYTES
             elif type(request) is to_relay.Who:
                 listed = min(self._rooms.members(request.room), MEMBER_LIST_MAX)
                 cost += listed // _WHO_TOKEN_MEMBERS

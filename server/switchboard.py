@@ -27,8 +27,10 @@ from saltline.server.peers import Account, Connection, Device, Pausing, Stranger
 from saltline.server.settings import Settings
 from saltline.server.store.interface import Operation, Outcome, StoreError
 
-# What a waiting request takes besides its bytes; so that a bound on bytes bounds their number.
-_WAITING_OVERHEAD_BYTES: Final = 512
+# What waiting work counts for besides its bytes, so that a bound on bytes bounds the work: an
+# operation as much as a short message, and each further request in it what it takes in memory.
+_OPERATION_BYTES: Final = 3584
+_REQUEST_BYTES: Final = 512
 
 # So many answers of up to 200 KB are under way at a time. Others wait for their turn, so that a
 # hundred who ask at once neither hold up who only writes a line, nor fill the memory.
@@ -206,7 +208,7 @@ class Switchboard:
         token = next(self._tokens)
         size = 0
         if connection is not None:
-            size = (request_bytes or self.request_bytes) + _WAITING_OVERHEAD_BYTES
+            size = (request_bytes or self.request_bytes) + _OPERATION_BYTES
             connection.waiting_bytes += size
             self._waiting_bytes += size
         self._pending[token] = (
@@ -243,7 +245,7 @@ class Switchboard:
         requests_bytes: int,
     ) -> None:
         """One operation for several requests of a connection, each of which is answered."""
-        size = requests_bytes + (len(requests) - 1) * _WAITING_OVERHEAD_BYTES
+        size = requests_bytes + (len(requests) - 1) * _REQUEST_BYTES
         try:
             self.persist(operation, then, connection, requests, self._refuse_requests, size)
         except ProtocolError as error:

@@ -1,5 +1,6 @@
 """Who asks faster than can be done, or goes on after a refusal, is not read for a while."""
 
+from saltline.protocol.content import RoomKind
 from saltline.protocol.errors import ErrorCode
 from saltline.protocol.to_client import Error, Submitted
 from saltline.protocol.to_relay import Claim, Ping
@@ -26,6 +27,25 @@ def test_who_asks_faster_than_the_disk_can_do_is_not_read_on() -> None:
     assert len(ada.connection.take_all(Submitted)) == 10
     pauses = [effect for effect in relay.effects if isinstance(effect, Pause | Resume)]
     assert pauses[-1] == Resume(ada.connection.number)
+
+
+def test_many_small_operations_wait_no_longer_than_as_many_messages() -> None:
+    relay = MemoryRelay(settings=Settings(waiting_per_connection_bytes=40_000))
+    ada = Person(relay, "ada")
+    ada.register()
+    rooms = [f"#room{number}" for number in range(12)]
+    for room in rooms:
+        ada.join(room)
+    ada.take()
+    relay.hold()
+    for room in rooms[:8]:
+        ada.connection.send(ada.post_request(room, ada.statement(RoomKind.TEXT, b"x")))
+    assert not ada.connection.is_paused
+    for room in rooms[8:]:
+        ada.connection.send(ada.post_request(room, ada.statement(RoomKind.TEXT, b"x")))
+    assert ada.connection.is_paused
+    relay.release()
+    assert not ada.connection.is_paused
 
 
 def test_of_a_claim_that_waits_its_answer_counts() -> None:

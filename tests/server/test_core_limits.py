@@ -4,7 +4,7 @@ import pytest
 
 from saltline.protocol.content import RoomKind
 from saltline.protocol.errors import ErrorCode
-from saltline.protocol.limits import ACKNOWLEDGE_MAX
+from saltline.protocol.limits import ACKNOWLEDGE_MAX, ENVELOPE_MAX_BYTES
 from saltline.protocol.to_client import Error, Pong, Posted, Published, Submitted, Welcome
 from saltline.protocol.to_relay import Acknowledge, CheckInvite, Ping, Publish
 from saltline.server.settings import Settings
@@ -270,6 +270,20 @@ def test_a_long_post_costs_what_many_short_ones_do() -> None:
     (error,) = ada.connection.take_all(Error)
     assert error.code == ErrorCode.RATE_LIMITED
     assert error.retry_after_ms > 0
+
+
+def test_a_large_envelope_costs_by_what_there_is_to_write() -> None:
+    relay = MemoryRelay(settings=Settings(requests_per_second=1, requests_burst=20))
+    ada, bob = Person(relay, "ada"), Person(relay, "bob")
+    ada.register()
+    bob.register()
+    ada.take()
+    ada.submit(bob, bytes(ENVELOPE_MAX_BYTES))  # 1 and 16
+    ada.submit(bob, bytes(16 * 1024 - 1))
+    ada.submit(bob, bytes(16 * 1024))
+    assert [type(each) for each in ada.take()] == [Submitted, Submitted, Submitted]
+    ada.submit(bob, b"x")
+    assert ada.connection.take_one(Error).code == ErrorCode.RATE_LIMITED
 
 
 def test_nobody_whose_login_is_being_worked_on_gives_way() -> None:
