@@ -195,7 +195,7 @@ def _send(
 
 @cli.command()
 @click.argument("user")
-@text_options
+@text_options("[queued|relay|delivered]")
 @failing_in_words
 def send(user: str, **options: Any) -> None:
     """Send a private, encrypted message."""
@@ -206,7 +206,7 @@ def send(user: str, **options: Any) -> None:
 
 @cli.command()
 @click.argument("room", metavar="'#ROOM'")
-@text_options
+@text_options("[queued|relay]")
 @failing_in_words
 def post(room: str, **options: Any) -> None:
     """Post a public message; joins the room if need be."""

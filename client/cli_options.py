@@ -1,5 +1,6 @@
 """Options that several commands share, and how all of them fail. Imports click alone."""
 
+import re
 import signal
 from collections.abc import Callable
 from functools import wraps
@@ -10,6 +11,8 @@ import click
 # As a shell reports a program that a signal ended.
 BROKEN_PIPE = 128 + signal.SIGPIPE
 SECONDS_MAX = 10_000_000
+# "To write again: /unblock bob"
+_ON_THE_SCREEN = re.compile(r": /[a-z]+( \S+)?$")
 
 
 def check_seconds(ctx: click.Context, param: click.Parameter, value: float | None) -> float | None:
@@ -40,23 +43,28 @@ def timeout_option(default: float) -> Callable[[Callable[..., None]], Callable[.
     )
 
 
-def text_options(command: Callable[..., None]) -> Callable[..., None]:
-    """What `send` and `post` have in common."""
-    for decorate in (
-        json_option,
-        timeout_option(30),
-        click.option(
-            "--wait",
-            type=click.Choice(["queued", "relay", "delivered"]),
-            default="relay",
-            show_default=True,
-            help="How far it must have come.",
-        ),
-        click.option("-m", "--message", metavar="TEXT", help="The text; else standard input."),
-        click.argument("source", required=False, metavar="[-]", type=click.Choice(["-"])),
-    ):
-        command = decorate(command)
-    return command
+def text_options(levels: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """What `send` and `post` have in common; of `levels` their help speaks."""
+
+    def decorated(command: Callable[..., None]) -> Callable[..., None]:
+        for decorate in (
+            json_option,
+            timeout_option(30),
+            click.option(
+                "--wait",
+                type=click.Choice(["queued", "relay", "delivered"]),
+                default="relay",
+                show_default=True,
+                metavar=levels,
+                help="How far it must have come.",
+            ),
+            click.option("-m", "--message", metavar="TEXT", help="The text; else standard input."),
+            click.argument("source", required=False, metavar="[-]", type=click.Choice(["-"])),
+        ):
+            command = decorate(command)
+        return command
+
+    return decorated
 
 
 def failing_in_words(command: Callable[..., None]) -> Callable[..., None]:
@@ -78,9 +86,13 @@ def failing_in_words(command: Callable[..., None]) -> Callable[..., None]:
             from saltline.client.output import say
 
             refused = as_refused(error)
-            # The core's sentences name the screen's commands; a shell has some of them too.
-            sentence = refused.sentence.replace(" /verify ", " saltline verify ")
-            say(f"saltline: {sentence}")
+            say(f"saltline: {_for_a_shell(refused.sentence)}")
             raise click.exceptions.Exit(refused.code) from None
 
     return run
+
+
+def _for_a_shell(sentence: str) -> str:
+    """The core's sentences name the screen's commands; a shell has one of them too."""
+    sentence = sentence.replace(" /verify ", " saltline verify ")
+    return f"{sentence} (on the screen: saltline)" if _ON_THE_SCREEN.search(sentence) else sentence

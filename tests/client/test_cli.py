@@ -8,9 +8,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 
 from saltline import __version__
+from saltline.client.cli_options import failing_in_words
+from saltline.client.model import Refused
 from tests.client.programs import PROGRAM, TIMEOUT_S, House, Process, Shell, owner_serves
 from tests.platform import platform_lacks
 from tests.waiting import wait_until
@@ -213,3 +216,24 @@ def test_a_text_that_was_sent_is_said_to_be_where_standard_output_is_full(
     assert failed.returncode == 2
     assert state in failed.stderr
     assert "Standard output cannot be written" in failed.stderr
+
+
+@pytest.mark.parametrize(
+    ("said", "printed"),
+    [
+        ("To write again: /unblock bob", "To write again: /unblock bob (on the screen: saltline)"),
+        ("To the new one: /retry", "To the new one: /retry (on the screen: saltline)"),
+        ("Compare in person: /verify bob", "Compare in person: saltline verify bob"),
+        ("The folder is: /home is full", "The folder is: /home is full"),
+    ],
+)
+def test_a_command_of_the_screen_is_called_that(
+    said: str, printed: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    @failing_in_words
+    def refuse() -> None:
+        raise Refused(said)
+
+    with pytest.raises(click.exceptions.Exit):
+        refuse()
+    assert capsys.readouterr().err == f"saltline: {printed}\n"
