@@ -1,5 +1,6 @@
-"""What guards against replay, and what did not open: how much is kept, and for how long."""
+"""Prekeys that are offered, what guards against replay, and what did not open: for how long."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from saltline.client.vault.keys import (
     SEEN_KEPT_MS,
     KeyStore,
 )
+from saltline.crypto.bundles import DAY_MS, PREKEY_LIFE_MS, PrekeyKind
+from saltline.crypto.keys import IdentityKeys, generate_prekey
 
 NOW_MS = 1_778_587_200_000
 
@@ -60,3 +63,24 @@ def test_what_was_taken_in_is_remembered_for_longer_than_a_mailbox_holds_it(vaul
         assert keys.was_seen(digest(1))
         keys.expire(NOW_MS + SEEN_KEPT_MS)
         assert not keys.was_seen(digest(1))
+
+
+@pytest.mark.parametrize(
+    ("made_ms", "is_offered"),
+    [
+        (NOW_MS - PREKEY_LIFE_MS, False),
+        (NOW_MS - PREKEY_LIFE_MS + 1, True),
+        (NOW_MS + DAY_MS, True),
+        (NOW_MS + DAY_MS + 1, False),
+    ],
+)
+def test_a_prekey_that_the_relay_would_refuse_for_its_date_is_not_offered(
+    vault: Vault, made_ms: int, is_offered: bool
+) -> None:
+    keys = KeyStore(vault)
+    owner = IdentityKeys.generate(bytes(32), "ada", 1, os.urandom)
+    pair = generate_prekey(owner, PrekeyKind.SIGNED, 1, made_ms, os.urandom)
+    with vault.transaction():
+        keys.add_prekey(pair, made_ms, made_ms + PREKEY_LIFE_MS)
+    assert bool(keys.unpublished(NOW_MS, 10)) is is_offered
+    assert keys.unpublished_counts(NOW_MS) == ({PrekeyKind.SIGNED: 1} if is_offered else {})
