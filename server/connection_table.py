@@ -23,7 +23,7 @@ class ConnectionTable:
     def __init__(self, on_closed: Callable[[int], None], close_s: float) -> None:
         self.live: dict[int, Connection] = {}
         self._leaving: dict[int, Connection] = {}  # oldest first
-        self._left_bytes: dict[int, int] = {}  # what each of them had not taken when it left
+        self._left_bytes: dict[int, int] = {}  # what each of them had not taken, when last seen
         self._left_bytes_in_all = 0
         self._on_closed = on_closed
         self._close_s = close_s
@@ -34,10 +34,9 @@ class ConnectionTable:
         """How many descriptors its connections hold."""
         return len(self.live) + len(self._leaving)
 
-    @property
-    def is_full_of_leavers(self) -> bool:
-        """Whether the next one that leaves costs the oldest of them what it has not sent yet."""
-        return len(self._leaving) >= LEAVING_MAX
+    def has_room_to_leave(self, connection: Connection) -> bool:
+        """Else letting go of it costs another one that leaves what it has not sent yet."""
+        return len(self._leaving) < LEAVING_MAX and not self._would_hold_too_much(connection)
 
     def watch_wakeup(self, wakeup: Wakeup) -> None:
         """`ready` ends early when somebody wakes."""
@@ -80,19 +79,34 @@ class ConnectionTable:
         if self.live.pop(connection.number, None) is None:
             return
         self._on_closed(connection.number)
-        left_bytes = connection.left_bytes
-        while self._leaving and (
-            len(self._leaving) >= LEAVING_MAX
-            or self._left_bytes_in_all + left_bytes > LEAVING_MAX_BYTES
-        ):
-            self.drop(next(iter(self._leaving.values())))
+        self._make_room(connection)
         self._leaving[connection.number] = connection
-        self._left_bytes[connection.number] = left_bytes
-        self._left_bytes_in_all += left_bytes
+        self._note_left_bytes(connection)
         connection.is_leaving = True
         connection.waiting.clear()
         connection.close_by_s = now_s + self._close_s
         self.watch(connection)
+
+    def _would_hold_too_much(self, connection: Connection) -> bool:
+        return self._left_bytes_in_all + connection.left_bytes > LEAVING_MAX_BYTES
+
+    def _note_left_bytes(self, connection: Connection) -> None:
+        before, now = self._left_bytes.get(connection.number, 0), connection.left_bytes
+        self._left_bytes[connection.number] = now
+        self._left_bytes_in_all += now - before
+
+    def _make_room(self, connection: Connection) -> None:
+        """Drop the oldest of those that leave; for bytes, of those that still hold some."""
+        if len(self._leaving) >= LEAVING_MAX:
+            self.drop(next(iter(self._leaving.values())))
+        if self._would_hold_too_much(connection):
+            for each in list(self._leaving.values()):
+                self._note_left_bytes(each)  # what they have taken meanwhile is none of it
+            for each in list(self._leaving.values()):
+                if not self._would_hold_too_much(connection):
+                    break
+                if self._left_bytes[each.number]:
+                    self.drop(each)
 
     def say_goodbye(self, connection: Connection, now_s: float) -> None:
         """Its output has left: end our direction, and give the peer a moment to end its own."""

@@ -293,7 +293,7 @@ class Worker:
         self._table.drop_late(now_s)
 
     def _let_go(self, connection: Connection, now_s: float) -> None:
-        if self._table.is_full_of_leavers:
+        if not self._table.has_room_to_leave(connection):
             self._writer.write_all(now_s)  # last words, before anybody is dropped
         self._table.let_go(connection, now_s)
         self._writer.touch(connection)

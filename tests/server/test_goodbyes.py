@@ -5,6 +5,7 @@ import ssl
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -123,6 +124,17 @@ def test_of_many_who_leave_at_once_each_gets_the_last_word(
         assert [client.receive() for client in everyone] == [b"bye"] * len(everyone)
 
 
+def test_of_much_that_leaves_at_once_all_arrives_where_it_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("saltline.server.connection_table.LEAVING_MAX_BYTES", 20)
+    with ScriptedRelay(config_in(tmp_path)) as relay, ExitStack() as stack:
+        everyone = [stack.enter_context(relay.connect()) for _ in range(6)]
+        wait_until(lambda: len(relay.core.open) == len(everyone))
+        everyone[0].send(b"dismiss")
+        assert [client.receive() for client in everyone] == [b"bye"] * len(everyone)
+
+
 def test_of_too_many_that_do_not_leave_the_oldest_is_dropped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -176,3 +188,19 @@ def test_those_who_leave_hold_only_so_much_together(
             stubborn.send(b"flood 50 16000", b"close")
         wait_until(lambda: sum(e[0] == "closed" for e in relay.core.happened) == 4)
         assert len(relay._workers[0]) == 1
+
+
+def test_what_those_who_leave_have_taken_counts_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("saltline.server.connection_table.LEAVING_MAX_BYTES", 1_500_000)
+    monkeypatch.setattr("saltline.server.connection_table.LINGER_MAX_S", TIMEOUT_S)
+    with ScriptedRelay(config_in(tmp_path)) as relay, ExitStack() as stack:
+        for count in range(1, 5):
+            client = stack.enter_context(relay.connect(receive_buffer=4096))
+            client.send(b"flood 50 16000", b"close")
+            wait_until(partial(relay.core.saw, "closed", count))
+            for _ in range(50):
+                assert len(client.receive()) == 16000
+            assert [client.receive(), client.receive()] == [b"end", b"bye"]
+            assert len(relay._workers[0]) == count
