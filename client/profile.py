@@ -73,6 +73,7 @@ class Profile:
         self.folder = Path(os.path.abspath(folder))
         self._lock: int | None = None
         self._folder_lock: int | None = None
+        self._aside: dict[Path, Path] | None = None  # since a key was made: what was there before
         if create:
             _make_folder(self.folder)
         _check_folder(self.folder)
@@ -146,8 +147,8 @@ class Profile:
         """
         if self.is_set_up:
             raise Refused(f"The profile {self.folder} is set up already. Nothing was changed.")
-        for name in (KEY_FILE, SALT_FILE):
-            _put_aside(self.folder / name)
+        paths = [self.folder / name for name in (KEY_FILE, SALT_FILE)]
+        self._aside = {path: _put_aside(path) for path in paths if os.path.lexists(path)}
         if passphrase is None:
             key = os.urandom(KEY_BYTES)
             self._write(KEY_FILE, key.hex() + "\n")
@@ -157,12 +158,21 @@ class Profile:
         return _derive(passphrase, salt)
 
     def discard_set_up(self) -> None:
-        """Remove the vault and its key, where a set-up came to nothing. Only the owner may."""
+        """Remove the vault and its key, where a set-up came to nothing. Only the owner may.
+
+        What was put aside for it is put back. Without a vault, a key that this set-up has not made
+        is that of a vault that is elsewhere.
+        """
         if not self.owned:
             raise ValueError("only the owner of a profile may remove its vault")
+        if self._aside is None and not self.is_set_up:
+            return
         names = [KEY_FILE, SALT_FILE, *(VAULT_FILE + end for end in ("", "-wal", "-shm"))]
         for name in names:
             (self.folder / name).unlink(missing_ok=True)
+        aside, self._aside = self._aside or {}, None
+        for path, other in aside.items():
+            other.rename(path)
 
     def unlock(self, passphrase: str | None) -> bytes:
         """The vault's key, 32 bytes. `passphrase` is needed where `key_kind` says so."""
@@ -226,12 +236,12 @@ def text_is(header: str, value: bytes, data: bytes) -> bool:
     return data == f"{header}{value.hex()}\n".encode("ascii")
 
 
-def _put_aside(path: Path) -> None:
-    """Under the first free name: vault.key.1, vault.key.2 …"""
+def _put_aside(path: Path) -> Path:
+    """Under the first free name, which is returned: vault.key.1, vault.key.2 …"""
+    others = (Path(f"{path}.{number}") for number in count(1))
+    other = next(other for other in others if not os.path.lexists(other))
     try:
-        if os.path.lexists(path):
-            others = (f"{path}.{number}" for number in count(1))
-            os.rename(path, next(other for other in others if not os.path.lexists(other)))
+        return path.rename(other)
     except OSError as error:
         raise _unusable(path, error) from None
 

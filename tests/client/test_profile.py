@@ -253,6 +253,20 @@ def test_the_key_of_a_vault_that_is_elsewhere_is_put_aside(profile: Profile) -> 
         assert profile.unlock(None) == keys[number - 1]
 
 
+def test_a_set_up_that_comes_to_nothing_puts_the_key_back(profile: Profile) -> None:
+    key = profile.create_key(None)
+    again = Profile(profile.folder)
+    again.acquire()
+    again.create_key("secret")
+    again.vault_path.write_bytes(b"x")
+    again.discard_set_up()
+    again.discard_set_up()
+    again.release()
+
+    assert Profile(profile.folder).unlock(None) == key
+    assert {path.name for path in profile.folder.iterdir()} == {LOCK_FILE, "vault.key"}
+
+
 # --- passphrase files ------------------------------------------------------------------------
 
 

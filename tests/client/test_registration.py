@@ -205,6 +205,17 @@ def test_without_terminal_and_file_a_passphrase_cannot_be_asked(
     assert "--passphrase-file FILE, or --no-passphrase" in ran.err
 
 
+def test_a_registration_without_a_key_leaves_that_of_a_vault_that_is_elsewhere(
+    house: House, tmp_path: Path
+) -> None:
+    profile = Profile(tmp_path / "moved", create=True)
+    key = profile.create_key(None)
+    with Process(profile.folder, *registration(house, "ann12")) as process:
+        assert process.end().code == 1  # nobody can be asked for a passphrase
+
+    assert profile.unlock(None) == key
+
+
 def test_a_passphrase_is_typed_unseen_and_twice(house: House) -> None:
     profile = house.folder / "ann11"
     terminal = Terminal(profile, *registration(house, "ann11"))
