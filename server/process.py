@@ -8,8 +8,8 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from queue import SimpleQueue
+from contextlib import contextmanager, suppress
+from queue import Empty, SimpleQueue
 from typing import Final
 
 from saltline.protocol.text import sanitise
@@ -90,7 +90,7 @@ def serve(load: Callable[[], Config]) -> int:
         calm_collector()
         try:
             _announce(relay)
-            while commands.get() == "reload":
+            while _next_of(commands) == "reload":
                 _reload(relay, load)
         finally:
             for number in (signal.SIGTERM, signal.SIGINT):
@@ -101,6 +101,15 @@ def serve(load: Callable[[], Config]) -> int:
         return EXIT_INTERNAL
     log.info("The relay has stopped.")
     return EXIT_DONE
+
+
+def _next_of(commands: SimpleQueue[str]) -> str:
+    """Wait for a command. One reload does for all that wait, and none where the relay is to end."""
+    command = commands.get()
+    with suppress(Empty):
+        while command == "reload":
+            command = commands.get_nowait()
+    return command
 
 
 @contextmanager
