@@ -272,9 +272,17 @@ class Context:
         self.emit(LineAdded(line.conversation, row))
         return row
 
-    def add_own_text(self, conversation: str, text: str) -> tuple[int, bytes]:
-        """A line of ours that waits to leave: its row and its new id (16 bytes)."""
-        message_id = self.random(MESSAGE_ID_BYTES)
+    def own_row(self, conversation: str, message_id: bytes) -> int | None:
+        """The row of a line of ours with this id, if whoever asks again has queued it before."""
+        if not message_id:
+            return None
+        return self.timeline.find(conversation, self.account.username, message_id)
+
+    def add_own_text(
+        self, conversation: str, text: str, message_id: bytes = b""
+    ) -> tuple[int, bytes]:
+        """A line of ours that waits to leave: its row and its id (16 bytes; "": a new one)."""
+        message_id = message_id or self.random(MESSAGE_ID_BYTES)
         line = NewLine(
             conversation,
             LineKind.TEXT,

@@ -2,7 +2,7 @@
 
 It stands in the profile folder, mode 0600; where that path is too long for a socket, in a 0700
 folder of the runtime directory, whose name the profile keeps. One line asks, several answer:
-`{"v":1,"request":{"ask":…}}` gets `{"reply":{…}}` lines and at last `{"done":true}`, with `refused`
+`{"v":2,"request":{"ask":…}}` gets `{"reply":{…}}` lines and at last `{"done":true}`, with `refused`
 and `code` where it was not done.
 """
 

@@ -152,13 +152,19 @@ class ClientCore:
         assert line is not None
         return line
 
-    def send(self, username: str, text: str, now_ms: int) -> tuple[Line, list[Command]]:
-        """Queue a private message. Raises Refused."""
-        return self._do(now_ms, lambda: self._line(self._parts.writing.queue_text(username, text)))
+    def send(
+        self, username: str, text: str, now_ms: int, message_id: bytes = b""
+    ) -> tuple[Line, list[Command]]:
+        """Queue a private message. Raises Refused. Again with the same id: nothing new."""
+        queue = self._parts.writing.queue_text
+        return self._do(now_ms, lambda: self._line(queue(username, text, message_id)))
 
-    def post(self, room: str, text: str, now_ms: int) -> tuple[Line, list[Command]]:
-        """Queue a public message. Raises Refused."""
-        return self._do(now_ms, lambda: self._line(self._parts.posting.queue_text(room, text)))
+    def post(
+        self, room: str, text: str, now_ms: int, message_id: bytes = b""
+    ) -> tuple[Line, list[Command]]:
+        """Queue a public message. Raises Refused. Again with the same id: nothing new."""
+        queue = self._parts.posting.queue_text
+        return self._do(now_ms, lambda: self._line(queue(room, text, message_id)))
 
     def retry(self, row: int, now_ms: int) -> list[Command]:
         """Queue a failed message again. Raises Refused."""

@@ -16,7 +16,7 @@ from saltline.client.records import Record
 from saltline.client.requests import AnyRequest, Reply
 from saltline.client.sharing import SharedProfile, undisturbed
 from saltline.client.terminal import ask_key, confirm
-from saltline.protocol.limits import TEXT_MAX_BYTES
+from saltline.protocol.limits import MESSAGE_ID_BYTES, TEXT_MAX_BYTES
 from saltline.protocol.names import BadName, parse_conversation
 
 _TAKE_MAX: Final = 200
@@ -198,7 +198,8 @@ def _conversation(name: str) -> str:
 
 def send(session: Session, conversation: str, text: str, wait: Delivery) -> None:
     """Queue a text, and wait until it has come as far as `wait`."""
-    (queued,) = session.perform(requests.Send(conversation, text))
+    message_id = os.urandom(MESSAGE_ID_BYTES)
+    (queued,) = session.perform(requests.Send(conversation, text, message_id))
     shown = queued.record
     try:
         if wait > Delivery.QUEUED:

@@ -290,13 +290,18 @@ class Client:
     def _act(self, work: Callable[[int], list[Command]]) -> None:
         self._engine.call(lambda now_ms: (None, work(now_ms)))
 
-    def send(self, username: str, text: str) -> Line:
-        """Queue a private message; it is encrypted and leaves when it can."""
-        return self._engine.call(lambda now_ms: self._core.send(username, text, now_ms))
+    def send(self, username: str, text: str, message_id: bytes = b"") -> Line:
+        """Queue a private message; it is encrypted and leaves when it can.
 
-    def post(self, room: str, text: str) -> Line:
-        """Queue a public message; the room is joined if need be."""
-        return self._engine.call(lambda now_ms: self._core.post(room, text, now_ms))
+        `message_id`: 16 random bytes; who asks again with the same gets the line that is there.
+        """
+        core = self._core
+        return self._engine.call(lambda now_ms: core.send(username, text, now_ms, message_id))
+
+    def post(self, room: str, text: str, message_id: bytes = b"") -> Line:
+        """Queue a public message; the room is joined if need be. `message_id`: as in `send`."""
+        core = self._core
+        return self._engine.call(lambda now_ms: core.post(room, text, now_ms, message_id))
 
     def retry(self, row: int) -> None:
         """Queue a failed message again."""

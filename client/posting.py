@@ -69,13 +69,18 @@ class Posting:
         ready = [r for r in self._waiting if self._not_before_ms.get(r, 0) <= now_ms]
         return bool(self._busy or ready)
 
-    def queue_text(self, room: str, text: str) -> int:
-        """A new line at the end of a room; returns its row. Raises Refused."""
-        checked_room(room)
+    def queue_text(self, room: str, text: str, message_id: bytes = b"") -> int:
+        """A new line at the end of a room; returns its row. Raises Refused.
+
+        With the id of a line that is there already, nothing new: the row of that.
+        """
+        before = self._ctx.own_row(checked_room(room), message_id)
+        if before is not None:
+            return before
         self._ctx.check_not_ended()
         data = encode_text(text)
         ctx = self._ctx
-        row, message_id = ctx.add_own_text(room, text)
+        row, message_id = ctx.add_own_text(room, text, message_id)
         ctx.outbox.add(room, row, message_id + data)
         self._waiting.add(room)
         return row

@@ -4,9 +4,9 @@ from typing import Annotated, Any, Final
 
 from msgspec import Meta, Struct
 
-from saltline.protocol.limits import TEXT_MAX_BYTES
+from saltline.protocol.limits import MESSAGE_ID_BYTES, TEXT_MAX_BYTES
 
-CONTROL_VERSION: Final = 1
+CONTROL_VERSION: Final = 2
 
 ConversationName = Annotated[str, Meta(max_length=64)]
 Username = Annotated[str, Meta(max_length=64)]
@@ -14,6 +14,8 @@ Row = Annotated[int, Meta(ge=0, le=2**62)]
 Seconds = Annotated[float, Meta(ge=0, le=10_000_000)]
 Limit = Annotated[int, Meta(ge=1, le=1_000_000)]
 Digits = Annotated[str, Meta(max_length=400)]
+# Made by who asks, so that it is the same when another owner is asked again.
+MessageId = Annotated[bytes, Meta(min_length=MESSAGE_ID_BYTES, max_length=MESSAGE_ID_BYTES)]
 # One more than fits, so that the sentence about its length is the core's.
 Text = Annotated[str, Meta(max_length=TEXT_MAX_BYTES + 1)]
 
@@ -50,18 +52,12 @@ class History(Request, frozen=True, tag="history"):
     query: Annotated[str, Meta(max_length=1000)] | None = None
 
 
-class Mark(Request, frozen=True, tag="mark"):
-    """The row of a conversation's last line: what is sent later has a greater one."""
-
-    conversation: ConversationName
-
-
 class Send(Request, frozen=True, tag="send"):
-    """Queue a text, unless it stands above row `since` already; a room is joined if need be."""
+    """Queue a text, unless it is there under this id already; a room is joined if need be."""
 
     conversation: ConversationName
     text: Text
-    since: Row | None = None
+    id: MessageId
 
     def __repr__(self) -> str:
         return f"Send(to {self.conversation!r})"
@@ -129,7 +125,6 @@ AnyRequest = (
     | ListContacts
     | ListRooms
     | History
-    | Mark
     | Send
     | Await
     | CatchUp

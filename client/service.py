@@ -81,8 +81,6 @@ class Service:
                 yield from self._rooms(timeout_s)
             case requests.History(conversation, limit, query):
                 yield from self._history(conversation, limit, query)
-            case requests.Mark(conversation):
-                yield Reply({}, self._last_row(_conversation(conversation)))
             case requests.Send():
                 yield self._send(request)
             case requests.Await(row, delivery, timeout_s):
@@ -214,10 +212,6 @@ class Service:
                 trusts[line.author] = self._client.trust_in(line.author)
             yield Reply(records.of_line(line, trusts[line.author]), line.row)
 
-    def _last_row(self, conversation: Conversation) -> int:
-        page = self._client.page(conversation.name, limit=1)
-        return page[-1].row if page else 0
-
     def _contact(self, username: str, timeout_s: float) -> ContactInfo:
         if username == self._client.status().username:
             raise Refused("That is you; your fingerprint is in: saltline whoami")
@@ -232,23 +226,11 @@ class Service:
 
     def _send(self, request: requests.Send) -> Reply:
         conversation = _conversation(request.conversation)
-        line = None
-        if request.since is not None:
-            line = self._sent_since(conversation, request.since, request.text)
-        if line is None and conversation.is_room:
-            line = self._client.post(conversation.name, request.text)
-        elif line is None:
-            line = self._client.send(conversation.user, request.text)
+        if conversation.is_room:
+            line = self._client.post(conversation.name, request.text, request.id)
+        else:
+            line = self._client.send(conversation.user, request.text, request.id)
         return Reply(records.of_line(line, Trust.VERIFIED), line.row)
-
-    def _sent_since(self, conversation: Conversation, row: int, text: str) -> Line | None:
-        """The line that an owner queued before it went away without saying so."""
-        while page := self._client.page(conversation.name, after=row, limit=_PAGE):
-            for line in page:
-                if line.mine and line.body == text:
-                    return line
-            row = page[-1].row
-        return None
 
     def _await(self, row: int, wanted: Delivery, timeout_s: float) -> Iterator[Reply]:
         if wanted > Delivery.QUEUED:

@@ -12,7 +12,7 @@ from saltline.client.failures import no_account
 from saltline.client.messenger import Client
 from saltline.client.model import ExitCode, Refused
 from saltline.client.profile import Busy, Profile
-from saltline.client.requests import AnyRequest, Mark, Reply, Send
+from saltline.client.requests import AnyRequest, Reply
 from saltline.client.service import Service
 
 _RETRY_S: Final = 0.05
@@ -131,9 +131,9 @@ class SharedProfile:
         """The replies, those before a refusal too. Raises Refused.
 
         When the owner goes away in the middle, the request is repeated where the profile is then;
-        a text that was queued already is found again, not queued twice.
+        a text that was queued already is found again by its id, not queued twice.
         """
-        outcome = self._perform(request)
+        outcome = self._repeat(request)
         yield from outcome.replies
         if outcome.refused is not None:
             raise outcome.refused
@@ -156,18 +156,6 @@ class SharedProfile:
             return []
         finally:
             fresh.close()
-
-    def _perform(self, request: AnyRequest) -> _Outcome:
-        if not isinstance(request, Send):
-            return self._repeat(request)
-        marked = self._repeat(Mark(request.conversation))
-        if marked.refused is not None:
-            return marked
-        try:
-            return self._opened().perform(request)
-        except OwnerGone:
-            self.close()
-        return self._repeat(Send(request.conversation, request.text, marked.replies[0].row))
 
     def _repeat(self, request: AnyRequest) -> _Outcome:
         while True:

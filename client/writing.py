@@ -32,13 +32,19 @@ class Writing:
         self._contacts = contacts
         self._outgoing = outgoing
 
-    def queue_text(self, username: str, text: str) -> int:
-        """A new line at the end of a conversation; returns its row. Raises Refused."""
+    def queue_text(self, username: str, text: str, message_id: bytes = b"") -> int:
+        """A new line at the end of a conversation; returns its row. Raises Refused.
+
+        With the id of a line that is there already, nothing new: the row of that.
+        """
+        before = self._ctx.own_row(f"@{username}", message_id)
+        if before is not None:
+            return before
         data = encode_text(text)
         self._contacts.check_may_send(username)
         self._contacts.accept(username)
         ctx, conversation = self._ctx, f"@{username}"
-        row, message_id = ctx.add_own_text(conversation, text)
+        row, message_id = ctx.add_own_text(conversation, text, message_id)
         content = Content(Kind.TEXT, message_id, username, 0, ctx.now_ms, b"", data)
         ctx.outbox.add(conversation, row, encode_content(content))
         self._outgoing.wait_for_turn(conversation)

@@ -208,3 +208,20 @@ def test_who_left_a_room_may_join_it_on_a_relay_from_an_old_backup(
     alice.online()
     assert alice.ask(partial(alice.core.join, "#den")) is None
     assert any("split" in notice for notice in alice.notices("#den"))
+
+
+@pytest.mark.parametrize("is_left", [False, True])
+def test_a_post_that_is_queued_again_under_its_id_is_the_same_line(
+    alice: Person, is_left: bool
+) -> None:
+    """As by a command whose first owner went away before it said that it had queued it."""
+    if not is_left:
+        alice.offline()
+    lines = [alice.core.post("#lobby", "one", alice.now, bytes(16)) for _ in range(2)]
+    for _, commands in lines:
+        alice.perform(commands)
+    settle(alice)
+
+    assert lines[0][0].row == lines[1][0].row
+    assert alice.texts("#lobby") == ["one"]
+    assert alice.core.queued() == (0 if is_left else 1)

@@ -180,6 +180,35 @@ def test_a_text_is_queued_once_though_the_owner_went_away_before_it_said_so(
     assert texts(house, saltline, ann, ben) == ["same words", "same words"]
 
 
+@pytest.mark.parametrize(("command", "to"), [("send", "ben7"), ("post", "#room7")])
+def test_two_commands_with_the_same_words_queue_them_twice_whoever_goes_away(
+    house: House, saltline: Shell, monkeypatch: pytest.MonkeyPatch, command: str, to: str
+) -> None:
+    ann = house.user(f"ann7{command}")
+    arguments = (command, to, "-m", "same words", "--wait", "queued")
+    ask = ControlClient.perform
+    with house.closed():
+        with Process(ann, "recv", "--follow") as owner:
+            wait_until(lambda: owner_serves(ann), "recv --follow owns the profile")
+
+            def overtaken(self: ControlClient, request: AnyRequest) -> Iterator[Reply]:
+                if not isinstance(request, Send):
+                    yield from ask(self, request)
+                    return
+                monkeypatch.undo()
+                with Process(ann, *arguments) as other:
+                    assert other.end().code == 0
+                owner.process.kill()
+                owner.process.wait()
+                raise OwnerGone
+
+            monkeypatch.setattr(ControlClient, "perform", overtaken)
+            sent = saltline(ann, *arguments)
+
+        assert sent.code == 0
+        assert texts(house, saltline, ann, to) == ["same words", "same words"]
+
+
 def test_a_command_waits_for_an_owner_that_does_not_serve_and_then_gives_up(
     house: House, saltline: Shell
 ) -> None:
