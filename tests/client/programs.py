@@ -34,7 +34,7 @@ from saltline.server.relay import Relay
 from saltline.server.settings import Settings
 
 TIMEOUT_S = 30.0
-PROGRAM = [sys.executable, "-m", "saltline.client.cli"]
+PROGRAM = [sys.executable, "-c", "from saltline.client.entry import main; main()"]
 SETTINGS = Settings(registrations_per_minute_and_address=100_000)
 
 

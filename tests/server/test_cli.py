@@ -24,7 +24,7 @@ from tests.server.test_certificates import write_pair
 from tests.server.wire_client import WireClient
 from tests.waiting import wait_until
 
-PROGRAM = [sys.executable, "-c", "from saltline.server.cli import main; main()"]
+PROGRAM = [sys.executable, "-c", "from saltline.server.entry import main; main()"]
 IS_LINUX = sys.platform == "linux"
 
 
