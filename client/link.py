@@ -300,6 +300,8 @@ class Link:
         with self._lock:
             self._last_connection += 1
             connection = self._connection = self._last_connection
+            if self._drop is None:
+                self._again = False  # who asked while it was made has it; not the next one, too
             self._outgoing.clear()
             self._outgoing_bytes = 0
         self._deliver(LinkUp(connection, spki_hash))

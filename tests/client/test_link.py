@@ -9,10 +9,12 @@ import threading
 import time
 from concurrent import futures
 from contextlib import ExitStack
+from typing import Any
 
 import pytest
 
 from saltline.client import link as link_module
+from saltline.client.dialing import dial
 from saltline.client.link import Link
 from saltline.client.link_events import (
     LinkDown,
@@ -186,6 +188,28 @@ def test_who_asks_for_a_connection_does_not_break_the_one_that_is_being_made(
             link.reconnect()
 
         assert events.of(LinkDown) == []
+
+
+def test_who_asked_for_the_connection_that_is_made_does_not_ask_for_the_next(
+    server: TlsServer, shown: Shown, start_link: StartLink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = threading.Event()
+
+    def dial_later(*args: Any) -> ssl.SSLSocket:
+        asked.wait(QUICK_S)
+        return dial(*args)
+
+    monkeypatch.setattr("saltline.client.link.dial", dial_later)
+    link, events = start_link(Target(server.address, pin=shown.spki_hash))
+    events.wait_for(LinkTrying)
+    link.reconnect()
+    asked.set()
+    events.wait_for(LinkUp)
+    link.drop(1, retry=False)
+    events.wait_for(LinkDown)
+    time.sleep(0.2)
+
+    assert len(events.of(LinkTrying)) == 1
 
 
 def test_a_login_makes_the_next_waiting_time_short_again(
