@@ -11,7 +11,7 @@ from saltline.server.config import Config, known_host
 from saltline.server.data_folder import DataFolder
 from saltline.server.errors import UsageError
 from saltline.server.store.interface import StoreUnusable
-from saltline.server.store.sqlite import RESTORE, SqliteStore
+from saltline.server.store.sqlite import RESTORE, SqliteStore, require_database_of_log
 
 
 def check_relay(config: Config, now: datetime) -> Iterator[str]:
@@ -24,7 +24,7 @@ def check_relay(config: Config, now: datetime) -> Iterator[str]:
 
 def _find_folder(config: Config) -> DataFolder | None:
     try:
-        config.data.stat()
+        config.data.lstat()
     except FileNotFoundError:
         return None
     except OSError:
@@ -50,7 +50,7 @@ def _check_data(config: Config, folder: DataFolder | None) -> str:
     if folder is not None and folder.is_in_use():
         ask(config.data, ReadStats())
         return "Database: in use by a relay that runs and answers. Stop it to check every page."
-    if folder is None or not folder.database.exists():
+    if folder is None or not _has_database(folder):
         return "Database: none yet. The relay makes it at its first start."
     folder.lock()
     try:
@@ -72,3 +72,11 @@ def _check_data(config: Config, folder: DataFolder | None) -> str:
             " after that backup is lost here, and people keep what they sent."
         )
     return "Database: ok, every page of it."
+
+
+def _has_database(folder: DataFolder) -> bool:
+    try:
+        require_database_of_log(folder.database)
+    except StoreUnusable as error:
+        raise UsageError(str(error)) from None
+    return folder.database.exists()

@@ -115,6 +115,10 @@ class DataFolder:
         try:
             found = path.stat()
         except FileNotFoundError:
+            if os.path.islink(path):
+                raise UsageError(
+                    f"The data folder {path} is a symbolic link to what is not there."
+                ) from None
             raise UsageError(
                 f"There is no data folder {path}. `saltline-server run` makes it;"
                 " --data names another one."

@@ -254,7 +254,7 @@ class SqliteStore:
     def _open(self, relay_id: bytes, vfs: str | None, is_file: bool) -> apsw.Connection:
         try:
             if is_file:
-                self._require_database_of_log()
+                require_database_of_log(Path(self._path))
                 os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))
             database = apsw.Connection(self._path, vfs=vfs)
             try:
@@ -284,16 +284,6 @@ class SqliteStore:
                 " Nothing was changed. Is the disk full or read-only, or the file damaged?"
             ) from None
         return database
-
-    def _require_database_of_log(self) -> None:
-        """SQLite deletes a log whose database is missing or empty, with all that only it holds."""
-        path, log = Path(self._path), Path(f"{self._path}-wal")
-        has_log = log.exists() and log.stat().st_size > 0
-        if has_log and not (path.exists() and path.stat().st_size > 0):
-            raise StoreUnusable(
-                f"{path} is missing or empty, and its log {log.name} is beside it. Nothing was"
-                f" changed. {RESTORE}"
-            )
 
     def _prepare(self, database: apsw.Connection, relay_id: bytes) -> None:
         pragmas = (
@@ -378,6 +368,20 @@ class SqliteStore:
             " (SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size())"
         ).get
         return TotalsRead(*row)
+
+
+def require_database_of_log(path: Path) -> None:
+    """SQLite deletes a log whose database is missing or empty, with all that only it holds.
+
+    Raises StoreUnusable.
+    """
+    log = path.with_name(f"{path.name}-wal")
+    has_log = log.exists() and log.stat().st_size > 0
+    if has_log and not (path.exists() and path.stat().st_size > 0):
+        raise StoreUnusable(
+            f"{path} is missing or empty, and its log {log.name} is beside it. Nothing was"
+            f" changed. {RESTORE}"
+        )
 
 
 def _name(error: Exception) -> str:
