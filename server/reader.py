@@ -105,7 +105,11 @@ class Reader:
         self._fed[connection.number] = connection
 
     def feed(self, connection: Connection) -> None:
-        """It has something for the core, or may have: after those of whom that is known."""
+        """It has something for the core, or may have: after those of whom that is known.
+
+        It is not read until that was handed over; the time that takes is not the peer's.
+        """
+        self._put_off_deadline(connection)
         self._fed.pop(connection.number, None)
         self._fed[connection.number] = connection
 
@@ -116,11 +120,14 @@ class Reader:
 
     def read_on(self, connection: Connection) -> None:
         """Reading was held up; the time that took is not the peer's."""
-        if connection.frame_by_s:
-            connection.frame_by_s = monotonic() + self._frame_s
+        self._put_off_deadline(connection)
         connection.is_held_up = False
         self._fed[connection.number] = connection
         self._table.watch(connection)
+
+    def _put_off_deadline(self, connection: Connection) -> None:
+        if connection.frame_by_s:
+            connection.frame_by_s = monotonic() + self._frame_s
 
     def check_frame(self, connection: Connection, now_s: float) -> None:
         """End it if the frame that it began is late."""
