@@ -41,9 +41,8 @@ _STOPPING = "The relay is stopping. Come back soon."
 
 # What a room holds stays on the disk: long posts cost what many short ones do.
 _POST_TOKEN_BYTES: Final = 1024
-_SUBMIT_TOKEN_BYTES: Final = (
-    16 * 1024
-)  # an envelope stays until it is fetched, and is as much to write
+# An envelope stays only until it is fetched, but is as much to write.
+_SUBMIT_TOKEN_BYTES: Final = 16 * 1024
 # A list of members costs some 0.7 µs for each: by the default rate one account takes a hundredth of
 # the relay's time, and by all that it has saved up a tenth of a second.
 _WHO_TOKEN_MEMBERS: Final = 10
