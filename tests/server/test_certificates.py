@@ -324,3 +324,19 @@ def test_a_pipe_is_refused_and_not_waited_for(tmp_path: Path, name: str) -> None
     os.mkfifo(tmp_path / name)
     with pytest.raises(UsageError, match=f"{name} is not a file"):
         load(chain, key, NOW)
+
+
+@pytest.mark.parametrize(
+    ("group", "is_served"), [("X25519", True), ("ffdhe4096", False), ("ffdhe8192", False)]
+)
+def test_no_stranger_chooses_a_costly_group(tmp_path: Path, group: str, is_served: bool) -> None:
+    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    client.check_hostname, client.verify_mode = False, ssl.CERT_NONE
+    client.set_ecdh_curve(group)
+    hello, answer = ssl.MemoryBIO(), ssl.MemoryBIO()
+    with pytest.raises(ssl.SSLWantReadError):
+        client.wrap_bio(ssl.MemoryBIO(), hello).do_handshake()
+    context = load_or_make(tmp_path, NAMES, NOW).context
+    with pytest.raises(ssl.SSLWantReadError if is_served else ssl.SSLError) as refused:
+        context.wrap_bio(hello, answer, server_side=True).do_handshake()
+    assert is_served or "NO_SUITABLE_KEY_SHARE" in str(refused.value).upper().replace(" ", "_")
