@@ -16,6 +16,8 @@ from saltline.client.requests import AnyRequest, Reply
 from saltline.client.service import Service
 
 _RETRY_S: Final = 0.05
+# Who was turned away has heard so by then; after more than this an owner was at work, and ended.
+_SERVED_S: Final = 1.0
 
 # A command that is ended cleans up: neither half opened nor half closed is what it leaves.
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -96,7 +98,7 @@ class SharedProfile:
     """Performs requests wherever the profile is open, or opens it; use as a context manager.
 
     `ask_key` is asked only where this process has to open the vault. Waits up to `timeout_s` for a
-    process that owns the profile and does not serve yet, or any more.
+    process that owns the profile and does not serve yet, or any more, or serves too many.
     """
 
     def __init__(self, profile: Profile, ask_key: AskKey, timeout_s: float) -> None:
@@ -158,11 +160,24 @@ class SharedProfile:
             fresh.close()
 
     def _repeat(self, request: AnyRequest) -> _Outcome:
+        """Wherever the profile is then. An owner that serves too many hangs up at once."""
+        deadline: float | None = None
         while True:
+            port, began = self._opened(), time.monotonic()
             try:
-                return self._opened().perform(request)
+                return port.perform(request)
             except OwnerGone:
                 self.close()
+            now = time.monotonic()
+            if deadline is None or now - began >= _SERVED_S:
+                deadline = now + self._timeout_s
+            elif now >= deadline:
+                raise Refused(
+                    f"Another saltline has the profile {self._profile.folder} open, and serves as"
+                    " many commands as it can. Try again when some of them have ended.",
+                    ExitCode.TIMED_OUT,
+                )
+            time.sleep(_RETRY_S)
 
     def _opened(self) -> _Port:
         if self._port is None:

@@ -2,19 +2,21 @@
 
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import cast
 
 import pytest
 
+from saltline.client import control
 from saltline.client.control import ControlClient, OwnerGone
 from saltline.client.messenger import Client
 from saltline.client.model import ConnectionChanged, ConnectionState, Event, Refused, Status
 from saltline.client.profile import Profile
-from saltline.client.requests import AnyRequest, CatchUp, History, Reply, Send
+from saltline.client.requests import Account, AnyRequest, CatchUp, History, Reply, Send
 from saltline.client.service import Service
 from tests.client.programs import House, Process, Shell, owner_serves
 from tests.waiting import wait_until
@@ -222,6 +224,26 @@ def test_a_command_waits_for_an_owner_that_does_not_serve_and_then_gives_up(
 
     assert refused.code == 7
     assert f"is in use by another saltline (process {os.getpid()})" in refused.err
+
+
+def test_who_finds_an_owner_with_too_many_callers_waits_without_haste_and_not_for_ever(
+    house: House, saltline: Shell
+) -> None:
+    ann = house.user("ann8")
+    with Process(ann, "recv", "--follow"), ExitStack() as stack:
+        wait_until(lambda: owner_serves(ann), "recv --follow owns the profile")
+        for _ in range(control._CALLERS_MAX):
+            caller = ControlClient(ann)
+            stack.callback(caller.close)
+            with suppress(OwnerGone):  # the one before may not be gone yet
+                list(caller.perform(Account()))
+        before = time.process_time()
+        refused = saltline(ann, "whoami", "--timeout", "1")
+        used_s = time.process_time() - before
+
+    assert refused.code == 7
+    assert "serves as many commands as it can" in refused.err
+    assert used_s < 0.5
 
 
 class FullDisk:
