@@ -351,10 +351,19 @@ def _end(number: int, _frame: object) -> NoReturn:
 
 def main() -> NoReturn:
     """The program."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup wants it
+    ends = [  # an ignored one stays so, as nohup wants it
+        each
+        for each in (signal.SIGTERM, signal.SIGHUP)
+        if signal.getsignal(each) is not signal.SIG_IGN
+    ]
+    try:
+        for number in ends:
             signal.signal(number, _end)
-    status = run(sys.argv[1:])
+        status = run(sys.argv[1:])
+        for number in ends:  # nothing is left to clean up
+            signal.signal(number, signal.SIG_DFL)
+    except _Ended as ended:  # around the command, not in it
+        status = 128 + ended.number
     try:
         sys.stdout.flush()
     except (OSError, AttributeError):

@@ -6,6 +6,8 @@ import sys
 from importlib.metadata import entry_points
 from pathlib import Path
 
+import pytest
+
 from saltline import __version__
 
 # In click's place: Ctrl-C comes as it is imported, and then it is the real one.
@@ -41,4 +43,21 @@ def test_an_interrupt_that_is_ignored_stays_ignored(tmp_path: Path) -> None:
         signal.signal(signal.SIGINT, before)
 
     assert (ran.returncode, ran.stderr) == (0, "")
+    assert __version__ in ran.stdout
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_after_the_command_ends_it_without_a_traceback(number: signal.Signals) -> None:
+    code = (
+        "import os, sys\n"
+        "from saltline.client import cli\n"
+        "run = cli.run\n"
+        f"cli.run = lambda given: (run(given), os.kill(os.getpid(), {number:d}))[0]\n"
+        "sys.argv[1:] = ['--version']\n"
+        "from saltline.client.entry import main; main()"
+    )
+
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
+
+    assert (ran.returncode, ran.stderr) == (128 + number, "")
     assert __version__ in ran.stdout
