@@ -200,11 +200,17 @@ def send(session: Session, conversation: str, text: str, wait: Delivery) -> None
     """Queue a text, and wait until it has come as far as `wait`."""
     message_id = os.urandom(MESSAGE_ID_BYTES)
     (queued,) = session.perform(requests.Send(conversation, text, message_id))
-    shown = queued.record
+    shown, is_told = queued.record, False
     try:
         if wait > Delivery.QUEUED:
             for reply in session.stream(requests.Await(queued.row, int(wait), session.timeout_s)):
-                shown = reply.record
+                shown, is_told = reply.record, True
+    except Refused as refused:
+        if is_told:
+            raise
+        # The profile's owner went away, and we cannot take over: without its passphrase, perhaps.
+        say(_STATES["queued"])
+        raise Refused(refused.sentence, ExitCode.TIMED_OUT) from None
     except Exception:
         raise
     except BaseException:  # a signal; meanwhile it may have come further

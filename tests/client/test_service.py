@@ -11,12 +11,12 @@ from typing import cast
 
 import pytest
 
-from saltline.client import control
+from saltline.client import control, headless
 from saltline.client.control import ControlClient, OwnerGone
 from saltline.client.messenger import Client
 from saltline.client.model import ConnectionChanged, ConnectionState, Event, Refused, Status
 from saltline.client.profile import Profile
-from saltline.client.requests import Account, AnyRequest, CatchUp, History, Reply, Send
+from saltline.client.requests import Account, AnyRequest, Await, CatchUp, History, Reply, Send
 from saltline.client.service import Service
 from tests.client.programs import House, Process, Shell, owner_serves
 from tests.waiting import wait_until
@@ -224,6 +224,35 @@ def test_a_command_waits_for_an_owner_that_does_not_serve_and_then_gives_up(
 
     assert refused.code == 7
     assert f"is in use by another saltline (process {os.getpid()})" in refused.err
+
+
+def test_who_cannot_take_over_says_that_the_text_is_queued(
+    house: House, saltline: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Status 1, and a sentence about the passphrase alone, had scripts send it again."""
+    ann = house.user("ann9")
+    ask = ControlClient.perform
+
+    def no_terminal(*_: object) -> bytes:
+        raise Refused("There is no terminal.")
+
+    with house.closed(), Process(ann, "recv", "--follow") as owner:
+        wait_until(lambda: owner_serves(ann), "recv --follow owns the profile")
+
+        def die(self: ControlClient, request: AnyRequest) -> Iterator[Reply]:
+            if isinstance(request, Await):
+                owner.process.kill()
+                owner.process.wait()
+                raise OwnerGone
+            yield from ask(self, request)
+
+        monkeypatch.setattr(ControlClient, "perform", die)
+        monkeypatch.setattr(headless, "ask_key", no_terminal)
+        sent = saltline(ann, "send", "ben9", "-m", "x", "--json")
+
+    assert (sent.code, sent.records[0]["delivery"]) == (7, "queued")
+    assert "There is no terminal." in sent.err
+    assert "Do not send it again." in sent.err
 
 
 def test_who_finds_an_owner_with_too_many_callers_waits_without_haste_and_not_for_ever(
