@@ -90,6 +90,8 @@ class Rooms:
         joined: told.RoomJoined,
     ) -> None:
         entry = work.entry
+        if joined.has_searched:
+            self._charge_search(entry.account)
         if not joined.is_new or joined.number > 1 or entry.room == LOBBY:
             self._opened_none(work)
         answer = to_client.Joined(
@@ -104,6 +106,10 @@ class Rooms:
                 self._presence.greet(connection)
             self._push(entry, joined.number, joined.members)
             self._pushes.leave()
+
+    def _charge_search(self, account: int) -> None:
+        cost = min(_SEARCH_TOKENS, self._buckets.burst / _SEARCH_PART)
+        self._buckets.charge(account, cost, self._desk.now_ms)
 
     def _not_joined(
         self,
@@ -160,8 +166,7 @@ class Rooms:
     ) -> None:
         name = work.entries[0].room
         if stored.has_searched:
-            cost = min(_SEARCH_TOKENS, self._buckets.burst / _SEARCH_PART)
-            self._buckets.charge(work.entries[0].account, cost, self._desk.now_ms)
+            self._charge_search(work.entries[0].account)
         room = self._presence.rooms.get(name)
         answers: list[bytes] = []
         for request, entry, outcome in zip(requests, work.entries, stored.outcomes, strict=True):

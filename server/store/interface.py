@@ -173,13 +173,17 @@ class TextsStored(Result, frozen=True, gc=False):
 
 
 class RoomJoined(Result, frozen=True, gc=False):
-    """A member now, by entry `number`; what it may see begins after `after`."""
+    """A member now, by entry `number`; what it may see begins after `after`.
+
+    `has_searched` is as in TextsStored.
+    """
 
     number: int
     is_new: bool
     members: int
     after: int
     after_hash: bytes
+    has_searched: bool = False
 
 
 class StoredEntry(Struct, frozen=True, gc=False):
