@@ -352,6 +352,7 @@ class RelayCore:
         attempts.per_second = settings.registrations_per_minute_and_address / 60
         attempts.burst = settings.registrations_per_minute_and_address
         self._directory.claims.per_day = settings.claims_per_day_and_target
+        self._directory.claims_in_all.per_day = settings.claims_per_day
         self._rooms.opened.per_day = settings.rooms_opened_per_day
 
     def stop(self, now_ms: int) -> list[Effect]:

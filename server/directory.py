@@ -23,7 +23,9 @@ class Directory:
 
     def __init__(self, desk: Switchboard) -> None:
         self._desk = desk
+        # By account, name and device: so many are remembered that they need a bound themselves.
         self.claims: DailyQuota[tuple[int, str, int]] = DailyQuota(1)
+        self.claims_in_all: DailyQuota[int] = DailyQuota(1)  # by account
 
     def publish(self, connection: Connection, request: to_relay.Publish) -> None:
         """Take a device's own prekeys, each signed by its identity."""
@@ -72,13 +74,21 @@ class Directory:
         self._desk.send(connection, to_client.LookedUp(request.id, pages))
 
     def claim(self, connection: Connection, request: to_relay.Claim) -> None:
-        """A bundle; beyond the daily quota without one-time prekeys, so that nobody drains them."""
-        key = (connection.known.account.id, request.username, request.device)
-        one_time = self.claims.take(key, self._desk.date_ms)
+        """A bundle; beyond the daily quotas without one-time prekeys: nobody drains them."""
+        one_time = self._take(connection.known.account.id, request.username, request.device)
         work = ask.ClaimBundle(request.username, request.device, one_time, self._desk.date_ms)
         self._desk.persist(
             work, self._claimed, connection, request, self._not_claimed, _BUNDLE_BYTES
         )
+
+    def _take(self, account: int, username: str, device: int) -> bool:
+        date_ms = self._desk.date_ms
+        if not self.claims_in_all.take(account, date_ms):
+            return False
+        if self.claims.take((account, username, device), date_ms):
+            return True
+        self.claims_in_all.give_back(account)
+        return False
 
     def _claimed(
         self,
@@ -107,5 +117,7 @@ class Directory:
         error: told.StoreError,
     ) -> None:
         if work.one_time:
-            self.claims.give_back((connection.known.account.id, request.username, request.device))
+            account = connection.known.account.id
+            self.claims.give_back((account, request.username, request.device))
+            self.claims_in_all.give_back(account)
         raise ProtocolError(error.code, error.detail)

@@ -33,6 +33,7 @@ class Settings:
     requests_per_second: int = limits.REQUESTS_PER_SECOND
     requests_burst: int = limits.REQUESTS_BURST
     claims_per_day_and_target: int = limits.CLAIMS_PER_DAY_AND_TARGET
+    claims_per_day: int = 1000
 
     mailbox_max_envelopes: int = limits.MAILBOX_MAX_ENVELOPES
     mailbox_max_bytes: int = limits.MAILBOX_MAX_BYTES

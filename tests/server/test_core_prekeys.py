@@ -125,6 +125,19 @@ def test_one_claimant_cannot_drain_the_one_time_prekeys_of_a_device() -> None:
     assert claim(eve, bob).one_time_prekey is not None
 
 
+def test_one_claimant_gets_so_many_one_time_prekeys_a_day_of_all_together() -> None:
+    relay = MemoryRelay(settings=Settings(claims_per_day=3, claims_per_day_and_target=2))
+    bob, cat, dan, eve = registered(relay, "bob", "cat", "dan", "eve")
+    for person in (bob, cat, dan):
+        publish_all(person, one_time=4)
+    got = [claim(eve, person).one_time_prekey for person in (bob, bob, bob, cat, dan, dan)]
+    assert [each is not None for each in got] == [True, True, False, True, False, False]
+    assert len(relay.core._directory.claims._used) == 2, "no more has to be remembered"
+    assert claim(bob, dan).one_time_prekey is not None
+    relay.now_ms += DAY_MS
+    assert claim(eve, dan).one_time_prekey is not None
+
+
 def test_a_burst_of_claims_is_counted_before_it_is_answered() -> None:
     relay = MemoryRelay(settings=Settings(claims_per_day_and_target=1))
     bob, eve = registered(relay, "bob", "eve")
