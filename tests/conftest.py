@@ -1,5 +1,6 @@
 """What all tests share: Hypothesis counts examples, not time; the caller's terminal is not ours."""
 
+import signal
 import threading
 from collections.abc import Iterator
 
@@ -19,6 +20,11 @@ LONG = ("torture", "simulation")
 
 # Threads that use a database.
 SERVING = ("saltline-storage", "saltline-engine")
+
+
+# A shell's `&` leaves it ignored, and so would every program that a test starts and interrupts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
