@@ -26,7 +26,11 @@ def run(scale: Scale, folder: Path) -> Figures:
     """Fill it, go on sending, while others talk; empty it, send again."""
     quota = scale.of(3_000_000, 100_000_000)
     fits, refused = quota // _ENVELOPE_BYTES, scale.of(200, 5_000)
-    limits = {"mailbox_max_bytes": quota, "silence_max_s": 3600.0}  # nobody here pings
+    limits = {
+        "mailbox_max_bytes": quota,
+        "silence_max_s": 3600.0,  # nobody here pings
+        "requests_burst": 1_000_000,  # it is to be a full mailbox that refuses
+    }
     with MeasuredRelay(folder, limits=limits) as relay:
         relay.start()
         with Bystanders(relay) as others:
