@@ -90,8 +90,6 @@ class Rooms:
         joined: told.RoomJoined,
     ) -> None:
         entry = work.entry
-        if joined.has_searched:
-            self._charge_search(entry.account)
         if not joined.is_new or joined.number > 1 or entry.room == LOBBY:
             self._opened_none(work)
         answer = to_client.Joined(
@@ -106,10 +104,6 @@ class Rooms:
                 self._presence.greet(connection)
             self._push(entry, joined.number, joined.members)
             self._pushes.leave()
-
-    def _charge_search(self, account: int) -> None:
-        cost = min(_SEARCH_TOKENS, self._buckets.burst / _SEARCH_PART)
-        self._buckets.charge(account, cost, self._desk.now_ms)
 
     def _not_joined(
         self,
@@ -166,7 +160,8 @@ class Rooms:
     ) -> None:
         name = work.entries[0].room
         if stored.has_searched:
-            self._charge_search(work.entries[0].account)
+            cost = min(_SEARCH_TOKENS, self._buckets.burst / _SEARCH_PART)
+            self._buckets.charge(work.entries[0].account, cost, self._desk.now_ms)
         room = self._presence.rooms.get(name)
         answers: list[bytes] = []
         for request, entry, outcome in zip(requests, work.entries, stored.outcomes, strict=True):

@@ -173,17 +173,13 @@ class TextsStored(Result, frozen=True, gc=False):
 
 
 class RoomJoined(Result, frozen=True, gc=False):
-    """A member now, by entry `number`; what it may see begins after `after`.
-
-    `has_searched` is as in TextsStored.
-    """
+    """A member now, by entry `number`; what it may see begins after `after`."""
 
     number: int
     is_new: bool
     members: int
     after: int
     after_hash: bytes
-    has_searched: bool = False
 
 
 class StoredEntry(Struct, frozen=True, gc=False):

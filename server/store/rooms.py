@@ -129,7 +129,7 @@ class Rooms:
 
     def join(self, work: ask.JoinRoom) -> RoomJoined:
         """Add a member with its join entry; who is one already gets the number it has."""
-        entry, searches = work.entry, self._tails.searches
+        entry = work.entry
         self._check_live(entry.mailbox)
         if self._tails.strange(entry.room, entry.account) is not None:
             self._check_rooms_of(entry.account, work.rooms_per_user)
@@ -141,6 +141,8 @@ class Rooms:
                 return RoomJoined(
                     number, False, len(room.members), after, self._tails.hash_at(room, after)
                 )
+            if self._tails.said_here(room, entry.account, entry.message_id) is not None:
+                raise Refusal(ErrorCode.BAD_STATEMENT, "This message id was used before.")
             self._check_seen(room, entry)
         elif entry.seen:
             raise _seen_too_much()
@@ -157,8 +159,6 @@ class Rooms:
             room = self._create(entry.room, work.rooms_max)
         else:
             _check_space(room, entry, work.room_max_bytes)
-            if self._tails.said_here(room, entry.account, entry.message_id) is not None:
-                raise Refusal(ErrorCode.BAD_STATEMENT, "This message id was used before.")
         number = self._tails.append(room, entry)
         after = max(0, number - 1 - work.recent)
         room.members.add(entry.account)
@@ -168,9 +168,7 @@ class Rooms:
             " VALUES (?, ?, ?, ?, ?, ?, ?)",
             (room.id, entry.account, number, after, number, entry.time_ms, entry.mailbox),
         )
-        after_hash = self._tails.hash_at(room, after)
-        has_searched = self._tails.searches > searches
-        return RoomJoined(number, True, len(room.members), after, after_hash, has_searched)
+        return RoomJoined(number, True, len(room.members), after, self._tails.hash_at(room, after))
 
     def leave(self, work: ask.LeaveRoom) -> EntryStored:
         """End a membership with an entry, unless that is here already."""

@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from saltline.protocol.errors import ErrorCode
 from saltline.server.store import operations as ask
 from saltline.server.store import tails
 from saltline.server.store.interface import (
@@ -18,7 +17,6 @@ from saltline.server.store.interface import (
     EntryStored,
     Operation,
     Outcome,
-    RoomJoined,
     RoomsRead,
     RoomState,
     StoreError,
@@ -113,7 +111,7 @@ class Pair:
 def said(outcomes: Sequence[Outcome | StoreError]) -> list[Outcome | StoreError]:
     """Whether the end of a room had to be read depends on what is in memory."""
     return [
-        replace(each, has_searched=False) if isinstance(each, TextsStored | RoomJoined) else each
+        replace(each, has_searched=False) if isinstance(each, TextsStored) else each
         for each in outcomes
     ]
 
@@ -238,25 +236,6 @@ def test_a_room_is_loaded_without_its_end_and_the_end_read_for_who_may_repeat(
     again = EntryStored(2, False, 2), EntryStored(3, False, 2)
     assert one(store, texts(first, second)) == TextsStored(again, 0, True)
     assert one(store, texts(first, second)) == TextsStored(again, 0, False), "it is known now"
-    store.close()
-
-
-def test_who_comes_to_a_room_that_is_not_in_memory_has_its_end_read_once(tmp_path: Path) -> None:
-    store = SqliteStore(tmp_path / "relay.db", RELAY_ID)
-    store.run([account("ada"), account("bob"), account("eve"), join(1)])
-    old = join(2)
-    store.run([old, ask.LeaveRoom(entry(2))])
-    store.close()
-    store = SqliteStore(tmp_path / "relay.db", RELAY_ID)
-    again, new, third = store.run([old, join(2), join(3)])
-    assert isinstance(again, StoreError) and again.code == ErrorCode.BAD_STATEMENT
-    assert isinstance(new, RoomJoined) and (new.number, new.has_searched) == (4, False)
-    assert isinstance(third, RoomJoined) and not third.has_searched
-    store.close()
-    store = SqliteStore(tmp_path / "relay.db", RELAY_ID)
-    store.run([ask.LeaveRoom(entry(2))])
-    back = one(store, join(2))
-    assert isinstance(back, RoomJoined) and back.has_searched
     store.close()
 
 
