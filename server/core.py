@@ -66,7 +66,7 @@ class RelayCore:
         self._requests: TokenBuckets[int] = TokenBuckets(1, 1)
         self._presence = Presence(desk)
         self._generations = Generations(desk)
-        self._rooms = Rooms(desk, self._presence, self._requests)
+        self._rooms = Rooms(desk, self._presence)
         self._mailboxes = Mailboxes(desk, self._generations, self._requests)
         self._directory = Directory(desk)
         self._entrance = Entrance(desk, self._generations, self._mailboxes, self._rooms)

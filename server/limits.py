@@ -41,12 +41,6 @@ class TokenBuckets(Generic[Key]):
         self._buckets[key] = (tokens - cost, now_ms)
         return 0
 
-    def charge(self, key: Key, cost: float, now_ms: int) -> None:
-        """Take `cost` tokens for what was done, also where too few are left: the rest is owed."""
-        tokens, then_ms = self._buckets.get(key, (self.burst, now_ms))
-        tokens = min(self.burst, tokens + (now_ms - then_ms) * self.per_second / 1000)
-        self._buckets[key] = (max(tokens - cost, -self.burst), now_ms)
-
     def prune(self, now_ms: int) -> None:
         """Forget the full ones."""
         self._buckets = {

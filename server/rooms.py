@@ -18,7 +18,7 @@ from saltline.protocol.limits import (
 )
 from saltline.protocol.messages import encode_framed
 from saltline.protocol.names import LOBBY, BadName, check_room
-from saltline.server.limits import DailyQuota, TokenBuckets
+from saltline.server.limits import DailyQuota
 from saltline.server.peers import Connection, Device
 from saltline.server.presence import LiveRoom, Presence
 from saltline.server.pushes import Pushes
@@ -31,11 +31,6 @@ from saltline.server.switchboard import Switchboard
 _TOGETHER_BYTES: Final = 64 * 1024
 _TEXT: Final = int(RoomKind.TEXT)
 
-# What it costs to have the end of a room searched, which takes some ms: for who says again what may
-# have been lost, once in a while; not with each of 2,000 posts a second. Of little credit a part.
-_SEARCH_TOKENS: Final = 250
-_SEARCH_PART: Final = 50
-
 # Kind, message id, time in Unix ms, what was seen, and the history hash there.
 Head = tuple[int, bytes, int, int, bytes]
 
@@ -43,9 +38,8 @@ Head = tuple[int, bytes, int, int, bytes]
 class Rooms:
     """The part of the core that keeps rooms going."""
 
-    def __init__(self, desk: Switchboard, presence: Presence, buckets: TokenBuckets[int]) -> None:
+    def __init__(self, desk: Switchboard, presence: Presence) -> None:
         self._desk = desk
-        self._buckets = buckets
         self._presence = presence
         self._pushes = Pushes(desk)
         self.opened: DailyQuota[int] = DailyQuota(1)  # by account
@@ -159,9 +153,6 @@ class Rooms:
         stored: told.TextsStored,
     ) -> None:
         name = work.entries[0].room
-        if stored.has_searched:
-            cost = min(_SEARCH_TOKENS, self._buckets.burst / _SEARCH_PART)
-            self._buckets.charge(work.entries[0].account, cost, self._desk.now_ms)
         room = self._presence.rooms.get(name)
         answers: list[bytes] = []
         for request, entry, outcome in zip(requests, work.entries, stored.outcomes, strict=True):

@@ -163,13 +163,11 @@ class EntryStored(Result, frozen=True, gc=False):
 class TextsStored(Result, frozen=True, gc=False):
     """One outcome for each text. A refusal of one says nothing of the next.
 
-    `size_bytes` is that of the new statements. `has_searched`: to tell whether one was there, the
-    end of the room had to be read.
+    `size_bytes` is that of the new statements.
     """
 
     outcomes: tuple[EntryStored | StoreError, ...]
     size_bytes: int
-    has_searched: bool = False
 
 
 class RoomJoined(Result, frozen=True, gc=False):

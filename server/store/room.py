@@ -1,11 +1,9 @@
 """What the store keeps in memory of a room: its tail, and who is in it."""
 
-from collections.abc import Iterable
 from itertools import islice
 from typing import Final
 
-# Of this many of its newest entries at least, a room knows the ids and the hashes once somebody
-# asked for an older one than those since it was loaded.
+# Of this many of its newest entries at least, a room in memory knows the ids and the hashes.
 RECENT: Final = 256
 
 
@@ -27,7 +25,6 @@ class Room:
         "authors",
         "hashes",
         "id",
-        "known_from",
         "last_hash",
         "last_number",
         "members",
@@ -48,10 +45,9 @@ class Room:
         self.authors: dict[int, Author] = {}  # by account, of those who posted since it was loaded
         self.written = last_number  # what its row and its members' rows on the disk know
         self.unwritten: dict[int, Author] = {}  # by account, of those who posted above that
-        # Of its newest entries, the oldest first, from `known_from` on.
+        # Of its newest entries, the oldest first.
         self.recent: dict[tuple[int, bytes], int] = {}  # (account, message id) -> number
-        self.hashes: dict[int, bytes] = {last_number: last_hash}  # number -> history hash
-        self.known_from = last_number + 1
+        self.hashes: dict[int, bytes] = {}  # number -> history hash
 
     def remember(self, number: int, account: int, message_id: bytes, history_hash: bytes) -> None:
         """The room's newest entry. Now and then the older half is forgotten."""
@@ -61,18 +57,6 @@ class Room:
         self.recent.pop((account, message_id), None)
         self.recent[account, message_id] = number
         self.hashes[number] = history_hash
-
-    def remember_older(self, entries: Iterable[tuple[int, int, bytes, bytes]]) -> None:
-        """Number, account, message id and hash of entries up to the first that is known."""
-        recent, hashes = dict(self.recent), dict(self.hashes)
-        self.recent.clear()  # the dictionaries stay: somebody may be looking into them
-        self.hashes.clear()
-        for number, account, message_id, history_hash in entries:
-            if (account, message_id) not in recent:
-                self.recent[account, message_id] = number
-            self.hashes[number] = history_hash
-        self.recent.update(recent)
-        self.hashes.update(hashes)
 
     def forget_old(self) -> None:
         """All but the newest."""

@@ -44,11 +44,9 @@ class Rooms:
         account, mailbox, device = first.account, first.mailbox, first.device
         self._check_live(mailbox)
         tails = self._tails
-        searches = tails.searches
         strange = tails.strange(first.room, account)
         if strange is not None:
-            before = tuple([self._stored_before(strange, each) for each in entries])
-            return TextsStored(before, 0, tails.searches > searches)
+            return TextsStored(tuple([self._stored_before(strange, each) for each in entries]), 0)
         room = tails.load(first.room)
         if len(room.recent) >= 2 * RECENT:
             room.forget_old()
@@ -62,14 +60,16 @@ class Rooms:
         outcomes: list[EntryStored | StoreError] = []
         size_bytes = 0
         for entry in entries:
-            statement, time_ms = entry.statement, entry.time_ms
+            statement, time_ms, key = entry.statement, entry.time_ms, (account, entry.message_id)
+            if key in recent:
+                outcomes.append(EntryStored(recent[key], False, count))
+                continue
             try:
-                if author is None or time_ms <= author.time_ms or author.mailbox != mailbox:
-                    before_this = self._said_before(room, author, entry)
-                    if before_this is not None:
-                        outcomes.append(before_this)
-                        continue
-                    assert author is not None
+                if author is None:
+                    raise _not_a_member()
+                if time_ms <= author.time_ms and author.mailbox == mailbox:
+                    outcomes.append(self._repeated(room, author, entry))
+                    continue
                 if hashes.get(entry.seen) != entry.seen_hash:
                     self._check_seen(room, entry)
                 size = room.size_bytes + len(statement)
@@ -81,7 +81,7 @@ class Rooms:
             signature = entry.signature
             number = room.last_number + 1
             history_hash = chain_entry(room.last_hash, signature, in_chain, statement)
-            room.last_number = author.number = recent[account, entry.message_id] = number
+            room.last_number = author.number = recent[key] = number
             room.last_hash = hashes[number] = history_hash
             room.size_bytes = size + ENTRY_OVERHEAD_BYTES
             size_bytes += len(statement)
@@ -101,18 +101,7 @@ class Rooms:
             room.unwritten[account] = author
             outcomes.append(EntryStored(number, True, count))
         tails.note_texts(room)
-        return TextsStored(tuple(outcomes), size_bytes, tails.searches > searches)
-
-    def _said_before(
-        self, room: Room, author: Author | None, entry: ask.NewEntry
-    ) -> EntryStored | None:
-        """What became of a text that may have been stored; None if its author may say it now."""
-        number = self._tails.said_here(room, entry.account, entry.message_id)
-        if number is not None:
-            return EntryStored(number, False, len(room.members))
-        if author is None:
-            raise _not_a_member()
-        return self._repeated(room, author, entry) if author.mailbox == entry.mailbox else None
+        return TextsStored(tuple(outcomes), size_bytes)
 
     def _repeated(self, room: Room, author: Author, entry: ask.NewEntry) -> EntryStored:
         """An author's times grow: this is its newest entry, sent again, or was overtaken by it."""
@@ -141,7 +130,7 @@ class Rooms:
                 return RoomJoined(
                     number, False, len(room.members), after, self._tails.hash_at(room, after)
                 )
-            if self._tails.said_here(room, entry.account, entry.message_id) is not None:
+            if (entry.account, entry.message_id) in room.recent:
                 raise Refusal(ErrorCode.BAD_STATEMENT, "This message id was used before.")
             self._check_seen(room, entry)
         elif entry.seen:
@@ -181,13 +170,14 @@ class Rooms:
                 raise _not_a_member()
             return before
         room = self._tails.load(entry.room)
-        author = room.authors.get(entry.account)
-        if author is None and entry.account in room.members:
-            author = self._tails.author(room, entry.account)
-        if author is None or entry.time_ms <= author.time_ms or author.mailbox != entry.mailbox:
-            before_this = self._said_before(room, author, entry)
-            if before_this is not None:
-                return before_this
+        number = room.recent.get((entry.account, entry.message_id))
+        if number is not None:
+            return EntryStored(number, False, len(room.members))
+        if entry.account not in room.members:
+            raise _not_a_member()
+        author = room.authors.get(entry.account) or self._tails.author(room, entry.account)
+        if author.mailbox == entry.mailbox and entry.time_ms <= author.time_ms:
+            return self._repeated(room, author, entry)
         self._check_seen(room, entry)
         number = self._tails.append(room, entry)
         room.members.discard(entry.account)

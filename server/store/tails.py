@@ -51,8 +51,6 @@ class Tails:
         # (room, account) -> message id -> number, at the ends of rooms that are not in memory.
         self._said: dict[tuple[int, int], dict[bytes, int]] = {}
         self._cached = 0
-        # How often the ends of rooms were read: up to 16 MiB for a question of a few bytes.
-        self.searches = 0
 
     # --- looking up ----------------------------------------------------------------------------
 
@@ -85,8 +83,8 @@ class Tails:
     def strange(self, name: str, account: int) -> Strange | None:
         """A room that is not in memory, if it is there and the account is not in it.
 
-        To load a room takes its time, and one account asks 2,000 times a second: it loads the rooms
-        that it is in, and no others.
+        To load a room takes half a millisecond and more, and one account asks 2,000 times a second:
+        it loads the rooms that it is in, and no others.
         """
         if name in self.by_name:
             return None
@@ -105,13 +103,6 @@ class Tails:
             said = self._read_said(id, written, entry.account)
         return said.get(entry.message_id)
 
-    def said_here(self, room: Room, account: int, message_id: bytes) -> int | None:
-        """The number of an entry at the end of a room in memory."""
-        number = room.recent.get((account, message_id))
-        if number is None and self._read_recent(room):
-            number = room.recent.get((account, message_id))
-        return number
-
     def _read_said(self, room: int, written: int, account: int) -> dict[bytes, int]:
         """SQLite reads a statement whole for its first bytes: of long ones 16 MiB. Once will do,
         since nobody adds to a room that is not in memory."""
@@ -122,45 +113,14 @@ class Tails:
             (*_slots_of_the_end(room, written), account),
         )
         said = {message_id: slot & NUMBER_MASK for message_id, slot in rows}
-        self.searches += 1
         self._said[room, account] = said
         self._cached += 1 + len(said)
         return said
 
-    def _read_recent(self, room: Room) -> bool:
-        """The newest entries, unless they are known; whether any were read.
-
-        Who says something later than ever before needs them not: a room is loaded without.
-        """
-        last, known_from = room.last_number, room.known_from
-        first = max(1, last - RECENT + 1)
-        if first >= known_from:
-            return False
-        first_slot = room.id << NUMBER_BITS
-        rows = self._execute(
-            "SELECT slot, account, substr(statement, 2, 16), history_hash FROM entry"
-            " WHERE slot BETWEEN ? AND ? ORDER BY slot",
-            (first_slot | first, first_slot | (known_from - 1)),
-        )
-        room.remember_older(
-            (slot & NUMBER_MASK, account, message_id, history_hash)
-            for slot, account, message_id, history_hash in rows
-        )
-        room.known_from = first
-        self.searches += 1
-        return True
-
     def _forget_if_full(self) -> None:
         if self._cached >= _CACHED_MAX:
-            self._forget_all()
-
-    def _forget_all(self) -> None:
-        """Rows are written now, so that nothing has to be read but they to load a room again."""
-        for room in self.by_name.values():
-            if room.written != room.last_number:
-                self._due[room.id] = room
-        self.flush()
-        self.forget()
+            self.flush()
+            self.forget()
 
     def author(self, room: Room, account: int) -> Author:
         """A member of whom nothing was read or posted since the room was loaded."""
@@ -184,17 +144,19 @@ class Tails:
         return bytes(self._execute("SELECT history_hash FROM entry WHERE slot = ?", (slot,)).get)
 
     def _read_end(self, room: Room) -> None:
-        """All that the room's row lacks."""
+        """The newest entries up to the room's row, and all above it, which the row lacks."""
+        written = room.written
         mailboxes: dict[tuple[int, int], int] = {}
-        first_slot = room.id << NUMBER_BITS
         for slot, account, device, head, size, history_hash in self._execute(
             "SELECT slot, account, device, substr(statement, 1, 65), length(statement),"
-            " history_hash FROM entry WHERE slot > ? AND slot <= ? ORDER BY slot",
-            (first_slot | room.written, first_slot | NUMBER_MASK),
+            " history_hash FROM entry WHERE slot BETWEEN ? AND ? ORDER BY slot",
+            _slots_of_the_end(room.id, written),
         ):
             number = slot & NUMBER_MASK
             said = RoomStatement.decode(head, 0)
             room.remember(number, account, said.message_id, history_hash)
+            if number <= written:
+                continue
             room.last_number, room.last_hash = number, history_hash
             room.size_bytes += size + ENTRY_OVERHEAD_BYTES
             if account not in room.members:  # a closed account, which signs nothing more
@@ -285,6 +247,6 @@ def size_of(entry: ask.NewEntry) -> int:
 
 
 def _slots_of_the_end(room: int, written: int) -> tuple[int, int]:
-    """First and last, of the newest entries of a room whose row knows of so many."""
+    """First and last, of what is read when a room is loaded."""
     first_slot = room << NUMBER_BITS
     return first_slot | max(0, written - RECENT + 1), first_slot | NUMBER_MASK

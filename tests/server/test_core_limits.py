@@ -272,27 +272,6 @@ def test_a_long_post_costs_what_many_short_ones_do() -> None:
     assert error.retry_after_ms > 0
 
 
-def test_who_has_the_ends_of_rooms_searched_pays_for_it() -> None:
-    relay = MemoryRelay(settings=Settings(requests_per_second=1, requests_burst=20_000))
-    ada = Person(relay, "ada")
-    ada.register()
-    rooms = [f"#room{number}" for number in range(100)]
-    for room in rooms:  # 2,000 tokens
-        ada.join(room)
-    said = [ada.post_request(room, ada.statement(RoomKind.TEXT, b"x")) for room in rooms]
-    ada.connection.send(*said)
-    for room in rooms:
-        ada.connection.send(ada.post_request(room, ada.statement(RoomKind.TEXT, b"later")))
-    ada.take()
-    refused = 0
-    for _ in range(2):
-        relay.database._rooms._tails._forget_all()  # as under lack of memory
-        for request in said:
-            ada.connection.send(request)
-        refused += len(ada.connection.take_all(Error))
-    assert refused == 200 - 71, "at 251 each they take the 17,800 tokens that were left"
-
-
 def test_a_large_envelope_costs_by_what_there_is_to_write() -> None:
     relay = MemoryRelay(settings=Settings(requests_per_second=1, requests_burst=20))
     ada, bob = Person(relay, "ada"), Person(relay, "bob")

@@ -107,12 +107,3 @@ def test_a_code_has_120_bits_and_is_read_as_it_is_spoken() -> None:
 @given(st.text(max_size=64))
 def test_any_text_has_a_hash(text: str) -> None:
     assert len(code_hash(text)) == 32
-
-
-def test_what_is_owed_is_paid_before_anything_else() -> None:
-    buckets: TokenBuckets[str] = TokenBuckets(10, 3)
-    buckets.charge("ada", 5, 0)
-    assert buckets.take("ada", 1, 0) == 301, "two that are owed, and one"
-    assert buckets.take("ada", 1, 301) == 0
-    buckets.charge("ada", 1_000, 301)
-    assert buckets.take("ada", 1, 301) == 401, "never more than a full bucket"

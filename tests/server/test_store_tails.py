@@ -2,7 +2,6 @@
 
 import random
 from collections.abc import Sequence
-from pathlib import Path
 from unittest.mock import patch
 
 import pytest
@@ -13,7 +12,6 @@ from msgspec.structs import replace
 from saltline.server.store import operations as ask
 from saltline.server.store import tails
 from saltline.server.store.interface import (
-    AccountReset,
     EntryStored,
     Operation,
     Outcome,
@@ -68,7 +66,7 @@ class Pair:
     def run(self, group: Sequence[Operation]) -> list[Outcome | StoreError]:
         """Both say the same."""
         told, expected = self.restless.run(group), self.steady.run(group)
-        assert said(told) == said(expected)
+        assert told == expected
         return told
 
     def run_with_failure(self, group: Sequence[Operation], at: int) -> None:
@@ -76,7 +74,7 @@ class Pair:
         failing = ask.AddCode(b"never", "", 1, 2**64)
         told = self.restless.run([*group[:at], failing, *group[at:]])
         assert isinstance(told.pop(at), StoreError)
-        assert said(told) == said(self.steady.run(group))
+        assert told == self.steady.run(group)
 
     def run_with_cut(self, group: Sequence[Operation]) -> None:
         """The power goes in the middle; then everybody posts again what was not answered."""
@@ -106,14 +104,6 @@ class Pair:
         assert [each.room_entries for each in totals if isinstance(each, TotalsRead)] == [
             self.steady._database.execute("SELECT count(*) FROM entry").get
         ] * 2
-
-
-def said(outcomes: Sequence[Outcome | StoreError]) -> list[Outcome | StoreError]:
-    """Whether the end of a room had to be read depends on what is in memory."""
-    return [
-        replace(each, has_searched=False) if isinstance(each, TextsStored) else each
-        for each in outcomes
-    ]
 
 
 def numbers(outcome: Outcome | StoreError) -> list[int]:
@@ -218,54 +208,3 @@ def test_a_lone_text_changes_one_page() -> None:
 def test_a_plan_for_a_rooms_last_number_reads_no_entries(store: SqliteStore) -> None:
     plan = store._database.execute(f"EXPLAIN QUERY PLAN SELECT {LAST_NUMBER} FROM room").fetchall()
     assert any("SEARCH entry USING INTEGER PRIMARY KEY" in str(step) for step in plan), plan
-
-
-# --- what is not in memory -----------------------------------------------------------------------
-
-
-def test_a_room_is_loaded_without_its_end_and_the_end_read_for_who_may_repeat(
-    tmp_path: Path,
-) -> None:
-    store = SqliteStore(tmp_path / "relay.db", RELAY_ID)
-    store.run([account("ada"), account("bob"), join(1)])
-    first, second = entry(1), entry(1)
-    store.run([texts(first), texts(second), join(2)])  # the room's row is up to date
-    store.close()
-    store = SqliteStore(tmp_path / "relay.db", RELAY_ID)
-    assert one(store, texts(entry(1))) == TextsStored((EntryStored(5, True, 2),), 69, False)
-    again = EntryStored(2, False, 2), EntryStored(3, False, 2)
-    assert one(store, texts(first, second)) == TextsStored(again, 0, True)
-    assert one(store, texts(first, second)) == TextsStored(again, 0, False), "it is known now"
-    store.close()
-
-
-def test_a_new_device_that_says_what_the_old_one_said_says_it_once(tmp_path: Path) -> None:
-    store = SqliteStore(tmp_path / "relay.db", RELAY_ID)
-    store.run([account("ada"), account("bob"), join(1), ask.AddCode(b"code", "ada", 1, NOW_MS + 1)])
-    old = entry(1)
-    store.run([texts(old), join(2)])
-    store.close()
-    store = SqliteStore(tmp_path / "relay.db", RELAY_ID)
-    new = ask.NewDevice(2, b"id", b"sig", b"new signing", b"new agreement")
-    logged = ask.LogEntry("ada", 1, b"reset", b"leaf")
-    reset = one(store, ask.ResetAccount(logged, new, b"code", NOW_MS))
-    assert isinstance(reset, AccountReset)
-    anew = replace(old, mailbox=reset.mailbox, time_ms=old.time_ms + 1)
-    assert one(store, texts(anew)) == TextsStored((EntryStored(2, False, 2),), 0, True)
-    later = replace(entry(1), mailbox=reset.mailbox)
-    assert one(store, texts(later)) == TextsStored((EntryStored(4, True, 2),), 69, False)
-    store.close()
-
-
-def test_what_is_forgotten_for_lack_of_memory_is_loaded_from_its_rows_alone(
-    store: SqliteStore,
-) -> None:
-    rooms = [f"#room{number}" for number in range(4)]
-    with patch.object(tails, "_CACHED_MAX", 2 * 514):
-        store.run([join(1, room) for room in rooms])
-        for _ in range(3):
-            for room in rooms:
-                stored = one(store, texts(entry(1, room)))
-                assert isinstance(stored, TextsStored) and not stored.has_searched
-    kept = store._database.execute("SELECT name, last_number FROM room ORDER BY name").fetchall()
-    assert [number for name, number in kept if name != "#lobby"].count(4) >= 2, "rows do not lag"
