@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Sequence
+from pathlib import Path
 from unittest.mock import patch
 
 import pytest
@@ -27,6 +28,7 @@ from tests.server.store_harness import (
     NOW_MS,
     RELAY_ID,
     account,
+    changed,
     entry,
     history,
     join,
@@ -208,3 +210,17 @@ def test_a_lone_text_changes_one_page() -> None:
 def test_a_plan_for_a_rooms_last_number_reads_no_entries(store: SqliteStore) -> None:
     plan = store._database.execute(f"EXPLAIN QUERY PLAN SELECT {LAST_NUMBER} FROM room").fetchall()
     assert any("SEARCH entry USING INTEGER PRIMARY KEY" in str(step) for step in plan), plan
+
+
+def test_a_text_that_is_signed_again_is_the_one_that_is_stored_also_after_a_restart(
+    tmp_path: Path,
+) -> None:
+    store = SqliteStore(tmp_path / "relay.db", RELAY_ID)
+    store.run([account("ada"), account("bob"), join(1)])
+    said = entry(1)
+    store.run([texts(said), join(2)])  # the room's row is up to date
+    store.close()
+    store = SqliteStore(tmp_path / "relay.db", RELAY_ID)
+    later = changed(entry(1), message_id=said.message_id)
+    assert one(store, texts(later)) == TextsStored((EntryStored(2, False, 2),), 0)
+    store.close()

@@ -35,6 +35,9 @@ BROKE_ONCE: Final = (
     5142,
     # Not the product: a relay whose power went while it copied its log home was still asked.
     2856,
+    # The relay: a text that its author, without an answer, had signed again was stored twice. (It
+    # had been tried to know of a room in memory only what is later than an author's newest.)
+    8167,
 )
 
 
